@@ -1,0 +1,52 @@
+"""sample: pictures from captions, into samples/<run>: a grid, a film, the words attended to, and the raw numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pipeline import stage
+from text2image import checkpoints, devices, figures, sampling
+from text2image.captions import pad
+from text2image.config import from_mapping
+from text2image.errors import UserError
+from text2image.sampling import SampleConfig
+
+IN_FILM = 12   # captions
+IN_STRIPS = 4
+
+
+def sample(parameters: dict[str, Any], run: str, captions_file: str) -> None:
+    config = from_mapping(SampleConfig, parameters["runs"][run]["sample"], f"runs.{run}.sample")
+    device = devices.choose(config.device)
+    checkpoint = checkpoints.load(Path("models") / run / "model.safetensors")
+    checkpoint.model.to(device)
+    given = list(config.captions) or read_captions(Path(captions_file))
+    held_out = sampling.held_out_captions(checkpoint, config.held_out_captions)
+    captions = given + held_out
+    ids = [checkpoint.vocabulary.encode(caption) for caption in captions]
+    drawn = sampling.draw(checkpoint, ids, config.pictures, config.seed, device)
+    titles = given + [f"{caption}  (held out of training)" for caption in held_out]
+    strips = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), IN_STRIPS)).round().astype(int))
+    with stage.output_folder(Path("samples") / run) as out:
+        figures.grid(out / "grid.png", drawn.pictures, titles)
+        figures.film(out / "film.gif", drawn.canvases[:, :IN_FILM], drawn.windows[:, :IN_FILM], config.scale)
+        figures.attended_words(out / "words.png", drawn.canvases[:, strips], drawn.alphas[:, strips],
+                               [checkpoint.vocabulary.decode(ids[i]) for i in strips])
+        np.savez_compressed(out / "samples.npz", captions=np.array(captions), words=pad(ids)[0], seed=config.seed, **drawn._asdict())
+
+
+def read_captions(path: Path) -> list[str]:
+    """The captions of a YAML file: a list of strings."""
+    try:
+        captions = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable as YAML ({error})") from error
+    if not isinstance(captions, list) or not captions or not all(isinstance(caption, str) for caption in captions):
+        raise UserError(f"{path}: must be a list of captions, one '- a caption .' a line")
+    return captions
+
+
+if __name__ == "__main__":
+    stage.main("sample", sample)

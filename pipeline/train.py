@@ -1,0 +1,89 @@
+"""train: a model from prepared data, into models/<run>; its history beside it. Goes on where a killed run stopped."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from tqdm import tqdm
+
+from pipeline import stage
+from text2image import checkpoints, datasets, devices, seeds, training
+from text2image.captions import Vocabulary
+from text2image.checkpoints import Checkpoint
+from text2image.config import from_mapping
+from text2image.model import AlignDRAW, ModelConfig, count_parameters
+from text2image.progress import WorkInProgress, fingerprint
+from text2image.training import History, Report, TrainConfig
+
+
+def train(parameters: dict[str, Any], run: str, dataset: str) -> None:
+    block, seed = parameters["runs"][run], parameters["seed"]
+    model_config = from_mapping(ModelConfig, block["model"], f"runs.{run}.model")
+    config = from_mapping(TrainConfig, block["train"], f"runs.{run}.train")
+    prepared = Path("data/prepared") / dataset
+    device = devices.choose(config.device)
+    devices.keep_freed_memory()
+    vocabulary = Vocabulary.load(prepared / "vocabulary.json")
+    data, dev = (datasets.load(prepared / f"{split}.h5", device) for split in ("train", "dev"))
+    model = AlignDRAW(model_config, len(vocabulary)).to(device)
+    model.reset(seeds.torch_generator(seed, "weights"))
+    model.precision = devices.product_type(config.precision)
+    grammar = data.grammar if isinstance(data, datasets.CaptionedDigits) else None
+    digest = fingerprint([run, block, seed], [*prepared.iterdir(), *stage.code_files()])
+    with WorkInProgress(stage.state_folder(), run, digest) as work:
+        with Bar(run, training.steps_of(data, config)) as bar:
+            history, best = training.train(model, data, dev, config, seed, work, bar.show)
+        with stage.output_folder(Path("models") / run) as out:
+            checkpoints.save(out / "last.safetensors", Checkpoint(model, vocabulary, grammar))
+            model.load_state_dict(best)
+            checkpoints.save(out / "model.safetensors", Checkpoint(model, vocabulary, grammar))
+            summary = summarize(history, model)
+            card = {"run": run, "dataset": dataset, "seed": seed, **summary, "model": block["model"], "train": block["train"]}
+            (out / "card.yaml").write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8", newline="\n")
+        write_history(run, history)
+        stage.write_metrics(Path("metrics/train") / f"{run}.json", summary)
+        work.finish()
+
+
+def summarize(history: list[History], model: AlignDRAW) -> dict[str, Any]:
+    best = max(history, key=lambda row: row.dev.bound)
+    return {"parameters": count_parameters(model), "epochs": len(history), "steps": history[-1].step, "best_epoch": best.epoch,
+            "best_dev": {name: round(value, 4) for name, value in best.dev._asdict().items()},
+            "last_train": {name: round(value, 4) for name, value in history[-1].train._asdict().items()},
+            "last_dev": {name: round(value, 4) for name, value in history[-1].dev._asdict().items()}}
+
+
+def write_history(run: str, history: list[History]) -> None:
+    table = pd.DataFrame(training.columns(history))
+    stage.write_text(Path("plots/train") / f"{run}.tsv", table.to_csv(sep="\t", index=False, lineterminator="\n"))
+
+
+class Bar:
+    """A progress bar with nats and time left; a line an epoch as well, which is all there is where there is no terminal."""
+
+    def __init__(self, run: str, steps: int):
+        self.bar = tqdm(total=steps, desc=run, unit="step", disable=None, smoothing=0.05)
+        self.run = run
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def show(self, report: Report) -> None:
+        if self.bar.n == 0 and report.step > 1:
+            self.bar.initial = self.bar.n = report.step - 1
+            self.bar.write(f"{self.run}: going on at step {report.step}")
+        self.bar.update(report.step - self.bar.n)
+        self.bar.set_postfix_str(f"{report.bound:.2f} nats", refresh=False)
+        if report.history is not None:
+            row = report.history
+            self.bar.write(f"{self.run}: epoch {row.epoch}  step {row.step}  train {row.train.bound:.2f}  "
+                           f"dev {row.dev.bound:.2f} nats (KL {row.dev.kl:.2f})")
+
+
+if __name__ == "__main__":
+    stage.main("train", train)

@@ -1,0 +1,1 @@
+"""alignDRAW in PyTorch: generating images from captions with attention (Mansimov et al., ICLR 2016)."""

@@ -1,0 +1,81 @@
+"""Where alignDRAW looks and draws: DRAW's Gaussian filter banks (Gregor et al. 2015, equations 19 to 26).
+
+Letter code: B batch, C channels, H W image, N window.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Geometry(NamedTuple):
+    """The two places where the released code's filters depart from DRAW's; `coco/attention.py`."""
+
+    centred_grid: bool    # filters lie evenly around the centre; else shifted by half a stride (odd N) or one (even N)
+    centred_origin: bool  # a window centre of 0 is the image's centre; else one pixel right of and below it
+    epsilon: float        # added to each filter's sum before it is divided by it
+
+
+PAPER = Geometry(centred_grid=True, centred_origin=True, epsilon=1e-8)
+RELEASED = Geometry(centred_grid=False, centred_origin=False, epsilon=1e-4)
+
+
+class Window(NamedTuple):
+    """A window in pixels, counted from 0 at the centre of the first pixel; each (B, 1)."""
+
+    x: Tensor       # centre, columns
+    y: Tensor       # centre, rows
+    stride: Tensor  # between neighbouring filters
+    sigma: Tensor   # standard deviation of each filter
+    gamma: Tensor   # intensity
+
+
+def window(parameters: Tensor, height: int, width: int, size: int, geometry: Geometry) -> Window:
+    """(B, 5) network outputs (g_x, g_y, log delta, log sigma^2, log gamma) as a window in pixels.
+
+    Equations 22 to 24 of DRAW; the order of the five is that of the released code. An N of 1 has no stride.
+    """
+    g_x, g_y, log_delta, log_variance, log_gamma = parameters.unsqueeze(-1).unbind(1)
+    origin = 1 if geometry.centred_origin else 0  # DRAW counts pixels from 1; the released code mixes both counts
+    return Window(x=(width + 1) / 2 * (g_x + 1) - origin,
+                  y=(height + 1) / 2 * (g_y + 1) - origin,
+                  stride=(max(height, width) - 1) / max(size - 1, 1) * log_delta.exp(),
+                  sigma=(log_variance / 2).exp(),
+                  gamma=log_gamma.exp())
+
+
+def grid(size: int, geometry: Geometry, like: Tensor) -> Tensor:
+    """(N,) the filters' places in strides from the window's centre; DRAW equations 19 and 20."""
+    first = (size - 1) / 2 if geometry.centred_grid else size // 2 + 0.5
+    return torch.arange(size, dtype=like.dtype, device=like.device) - first
+
+
+def filters(place: Window, height: int, width: int, size: int, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """Filter banks F_y (B, N, H) and F_x (B, N, W); DRAW equations 25 and 26."""
+    offsets = place.stride * grid(size, geometry, place.stride)                # (B, N)
+    precision = (-0.5 / place.sigma.square()).unsqueeze(-1)                    # (B, 1, 1)
+    pixels = torch.arange(max(height, width), dtype=offsets.dtype, device=offsets.device)
+
+    def bank(centre: Tensor, extent: int) -> Tensor:
+        distance = pixels[:extent] - (centre + offsets).unsqueeze(-1)          # (B, N, extent)
+        bell = (distance.square() * precision).exp()
+        return bell / (bell.sum(-1, keepdim=True) + geometry.epsilon)
+
+    return bank(place.y, height), bank(place.x, width)
+
+
+def read(rows: Tensor, f_y: Tensor, f_x: Tensor) -> Tensor:
+    """F_y x F_x^T for every channel: (B, H, C, W) seen through the window, (B, N, C, N)."""
+    b, h, c, w = rows.shape
+    n = f_y.shape[1]
+    columns = torch.bmm(f_y, rows.reshape(b, h, c * w))                        # (B, N, C*W)
+    return torch.bmm(columns.view(b, n * c, w), f_x.mT).view(b, n, c, n)
+
+
+def write(patch: Tensor, f_y: Tensor, f_x: Tensor) -> Tensor:
+    """F_y^T w F_x for every channel: a patch (B, N, C, N) laid on the canvas, (B, H, C, W)."""
+    b, n, c, _ = patch.shape
+    h, w = f_y.shape[2], f_x.shape[2]
+    columns = torch.bmm(patch.reshape(b, n * c, n), f_x)                       # (B, N*C, W)
+    return torch.bmm(f_y.mT, columns.view(b, n, c * w)).view(b, h, c, w)

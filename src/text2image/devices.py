@@ -1,0 +1,41 @@
+"""Where and how precisely the arithmetic is done."""
+
+import ctypes
+import sys
+from typing import Literal
+
+import torch
+
+from text2image.errors import UserError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+
+def choose(device: Device) -> torch.device:
+    """The device that a parameter names; 'auto' is a GPU where there is one. Raises UserError without the GPU asked for."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("parameter 'device' is cuda, but PyTorch finds no GPU here: set it to auto or cpu, "
+                        "or install a CUDA build of torch")
+    return torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def product_type(precision: Precision) -> torch.dtype | None:
+    """The type of the large products for `AlignDRAW.precision`; sets TF32 for this process (the one place where)."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep freed memory instead of returning it to the system after each step.
+
+    A step frees some hundred megabytes in blocks over a megabyte; taking them back page by page costs a fifth of
+    a step's time on a CPU. Linux with glibc; elsewhere nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(mmap_threshold, 2**30)
+        mallopt(trim_threshold, 2**31 - 1)

@@ -1,0 +1,103 @@
+"""Files from the dataset hosts, or from a mirror of them: checked before they take their names.
+
+The environment variable TEXT2IMAGE_MIRROR (a directory or a base URL) stands in for every host. A file that has
+come whole is kept in `keep` until all have, so that a fetch which fails goes on where it stopped.
+"""
+
+import http.client
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from text2image.errors import UserError
+
+MIRROR = "TEXT2IMAGE_MIRROR"
+ATTEMPTS = 3
+FIRST_PAUSE_SECONDS = 1.0  # doubled at each attempt
+TIMEOUT_SECONDS = 30
+BLOCK = 1 << 20
+FREE_SPACE_MARGIN = 1 << 20
+USER_AGENT = "text2image/0.1"
+
+
+def bases(urls: Sequence[str]) -> list[str]:
+    """Where to look, in order: the mirror alone where one is named."""
+    mirror = os.environ.get(MIRROR)
+    found = [mirror] if mirror else list(urls)
+    if not found:
+        raise UserError("parameter 'base_urls' is empty: name at least one base URL")
+    return found
+
+
+def fetch(name: str, urls: Sequence[str], keep: Path, check: Callable[[Path], None]) -> Path:
+    """The file `name` (a path below each base), whole and checked, in `keep`.
+
+    Bases are tried in turn, passing faults of each a few times. Raises UserError, which says what went wrong at
+    each base, when none gives a file that `check` accepts.
+    """
+    target = keep / Path(name).name
+    if target.exists():
+        return target
+    partial = target.with_name(target.name + ".partial")
+    failures = []
+    for base in bases(urls):
+        try:
+            _copy(base, name, partial)
+            # The checks speak of a file by its name.
+            staged = partial.with_name("checking") / target.name
+            staged.parent.mkdir(exist_ok=True)
+            os.replace(partial, staged)
+            check(staged)
+            os.replace(staged, target)
+            return target
+        except UserError as error:
+            failures.append(f"{base}: {error}")
+    raise UserError(f"cannot fetch {name}: {'; '.join(failures)}. Put the file below a directory and name that in {MIRROR}, "
+                    "or add a base URL to params.yaml")
+
+
+def _copy(base: str, name: str, partial: Path) -> None:
+    if "://" not in base:
+        source = Path(base) / name
+        if not source.is_file():
+            raise UserError(f"no file {name} in this directory")
+        _room_for(source.stat().st_size, partial)
+        shutil.copyfile(source, partial)
+        return
+    url = f"{base.rstrip('/')}/{name}"
+    for attempt in range(ATTEMPTS):
+        try:
+            _download(url, partial)
+            return
+        except urllib.error.HTTPError as error:
+            why, passing = f"HTTP {error.code} {error.reason}", error.code in (408, 429) or error.code >= 500
+        except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+            why, passing = f"unreachable ({getattr(error, 'reason', None) or error})", True
+        if not passing or attempt + 1 == ATTEMPTS:
+            raise UserError(why)
+        time.sleep(FIRST_PAUSE_SECONDS * 2**attempt)
+
+
+def _download(url: str, partial: Path) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+        size = int(response.headers.get("Content-Length") or 0)
+        _room_for(size, partial)
+        with partial.open("wb") as file, tqdm(total=size or None, unit="B", unit_scale=True, desc=Path(url).name, disable=None) as bar:
+            while block := response.read(BLOCK):
+                file.write(block)
+                bar.update(len(block))
+            if size and file.tell() != size:
+                raise http.client.IncompleteRead(b"", size - file.tell())
+
+
+def _room_for(size: int, partial: Path) -> None:
+    free = shutil.disk_usage(partial.parent).free
+    if size + FREE_SPACE_MARGIN > free:
+        raise UserError(f"the file has {size:,} bytes and the disk {free:,} free: make room and run again")

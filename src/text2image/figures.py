@@ -1,0 +1,99 @@
+"""Pictures of what a model draws: grids, films of the canvas, strips of the words attended to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+
+NO_METADATA = {"Software": None}  # so that equal pictures are equal files
+DPI = 110
+FRAME_MILLISECONDS = 120
+LAST_FRAME_MILLISECONDS = 1500
+INK = (255, 80, 60)
+
+
+def as_bytes(pictures: np.ndarray) -> np.ndarray:
+    """(..., C, H, W) in [0, 1] as (..., H, W, 3) uint8; grey becomes RGB."""
+    last = np.moveaxis(pictures, -3, -1)
+    rgb = np.repeat(last, 3, -1) if last.shape[-1] == 1 else last
+    return (rgb.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def enlarge(picture: np.ndarray, scale: int) -> np.ndarray:
+    """(H, W, 3) with every pixel a square of `scale`."""
+    return picture.repeat(scale, 0).repeat(scale, 1)
+
+
+def _tile(row: np.ndarray, gap: int = 1) -> np.ndarray:
+    """(n, H, W, 3) side by side on grey, (H, n * (W + gap) - gap, 3)."""
+    n, h, w, _ = row.shape
+    tiled = np.full((h, n * (w + gap) - gap, 3), 96, np.uint8)
+    for i, picture in enumerate(row):
+        tiled[:, i * (w + gap):i * (w + gap) + w] = picture
+    return tiled
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with matplotlib.rc_context({"savefig.bbox": "tight"}):
+        figure.savefig(path, dpi=DPI, metadata=NO_METADATA, facecolor="white")
+
+
+def grid(path: Path, pictures: np.ndarray, titles: Sequence[str]) -> None:
+    """pictures (captions, n, C, H, W) in [0, 1]: a row a caption, titled with it."""
+    shown = as_bytes(pictures)
+    figure = Figure(figsize=(1.0 * pictures.shape[1] * pictures.shape[-1] / pictures.shape[-2], 1.3 * len(titles)))
+    axes = figure.subplots(len(titles), 1, squeeze=False)[:, 0]
+    for axis, row, title in zip(axes, shown, titles, strict=True):
+        axis.imshow(_tile(row), interpolation="nearest")
+        axis.set_title(title, fontsize=9, loc="left", pad=3)
+        axis.axis("off")
+    _save(figure, path)
+
+
+def film(path: Path, canvases: np.ndarray, corners: np.ndarray, scale: int) -> None:
+    """A GIF of the canvas glimpse by glimpse, with the write window drawn.
+
+    canvases (T, captions, C, H, W) in [0, 1]; corners (T, captions, 4): left, top, right, bottom in pixels.
+    """
+    shown = as_bytes(canvases)
+    t, n, h, w, _ = shown.shape
+    columns = min(n, 4)
+    rows = -(-n // columns)
+    cell_h, cell_w = h * scale + 4, w * scale + 4
+    frames = []
+    for step in range(t + 1):
+        sheet = Image.new("RGB", (columns * cell_w, rows * cell_h), (96, 96, 96))
+        for i in range(n):
+            picture = Image.fromarray(enlarge(shown[min(step, t - 1), i], scale))
+            if step < t:  # the last frame is the picture alone
+                left, top, right, bottom = (corners[step, i] * scale).tolist()
+                ImageDraw.Draw(picture).rectangle((left, top, max(right, left + 1), max(bottom, top + 1)), outline=INK, width=2)
+            sheet.paste(picture, (i % columns * cell_w + 2, i // columns * cell_h + 2))
+        frames.append(sheet.quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
+    frames[0].save(path, save_all=True, append_images=frames[1:], loop=0, optimize=False,
+                   duration=[FRAME_MILLISECONDS] * t + [LAST_FRAME_MILLISECONDS])
+
+
+def attended_words(path: Path, canvases: np.ndarray, alphas: np.ndarray, captions: Sequence[Sequence[str]]) -> None:
+    """For each caption the canvas over the glimpses, and below it how much each word was attended to.
+
+    canvases (T, captions, C, H, W) in [0, 1]; alphas (T, captions, L), each caption's words first.
+    """
+    shown = as_bytes(canvases)
+    glimpses = np.unique(np.linspace(0, len(shown) - 1, min(len(shown), 12)).round().astype(int))
+    longest = max(len(words) for words in captions)
+    figure = Figure(figsize=(9, len(captions) * (0.75 + 0.16 * longest)))
+    axes = figure.subplots(2 * len(captions), 1, squeeze=False,
+                           gridspec_kw={"height_ratios": [0.75, 0.16 * longest] * len(captions)})[:, 0]
+    for i, words in enumerate(captions):
+        strip, heat = axes[2 * i], axes[2 * i + 1]
+        strip.imshow(_tile(shown[glimpses, i]), interpolation="nearest", aspect="auto")
+        strip.axis("off")
+        heat.imshow(alphas[:, i, :len(words)].T, aspect="auto", cmap="magma", vmin=0, interpolation="nearest")
+        heat.set_yticks(range(len(words)), words, fontsize=7)
+        heat.set_xticks(glimpses, [str(g + 1) for g in glimpses], fontsize=7)
+    axes[-1].set_xlabel("glimpse", fontsize=8)
+    _save(figure, path)

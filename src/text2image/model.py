@@ -1,0 +1,350 @@
+"""alignDRAW, from top to bottom in the order of the paper (section 3).
+
+Letter code: B batch, L words, T glimpses, C channels, H W image, N window, D latent, K vocabulary.
+
+| here                | paper                      | released code (coco/alignDraw.py)     |
+|---------------------|----------------------------|---------------------------------------|
+| words               | y                          | y                                     |
+| h_lang (B, L, 2M)   | h^lang                     | h_t_lang                              |
+| sentence (B, 2M)    | s_t                        | s_t                                   |
+| alpha (B, L)        | alpha^t                    | alpha                                 |
+| h_infer             | h^infer_t                  | h_t_enc                               |
+| h_gen               | h^gen_t                    | h_t_dec                               |
+| z (B, D)            | z_t                        | z_t                                   |
+| canvas (B, H, C, W) | c_t, before the sigmoid    | c_t                                   |
+| error               | x-hat_t = x - sigma(c_t-1) | x_t_hat                               |
+| seen                | r_t                        | r_t                                   |
+
+Inside the recurrence pictures lie as (B, H, C, W): rows first, so that one product reads or writes all channels.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from text2image import attention
+from text2image.config import parameter
+from text2image.errors import UserError
+from text2image.gathered import GatheredLinear
+
+Source = Literal["paper", "released"]
+Switch = Literal["preset", "paper", "released"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes, initial values, and the switches between the paper and the released code (docs/fidelity.md).
+
+    A switch says 'paper', 'released', or 'preset': whatever `preset` says.
+    """
+
+    channels: int = parameter(least=1)
+    height: int = parameter(least=1)
+    width: int = parameter(least=1)
+    glimpses: int = parameter(least=1)           # T
+    language_units: int = parameter(least=1)     # m / 2, of each direction
+    align_units: int = parameter(least=1)        # l
+    infer_units: int = parameter(least=1)        # of LSTM^infer
+    generate_units: int = parameter(least=1)     # of LSTM^gen
+    latent: int = parameter(least=1)             # D
+    read_window: int = parameter(least=1)        # N of read
+    write_window: int = parameter(least=1)       # p of write
+    init_std: float = parameter(above=0)         # of every weight; biases start at 0
+    canvas_init: float = parameter()             # c_0 before the sigmoid
+    preset: Source
+    backward_words: Switch       # paper: the caption read from its end; released: the batch reversed, read forward
+    filter_grid: Switch          # paper: filters evenly around the window's centre; released: shifted
+    window_centre: Switch        # paper: 0 is the image's centre; released: one pixel off
+    filter_sum: Switch           # paper: filters sum to 1; released: 1e-4 is added before dividing
+    posterior_scale: Switch      # paper: the linear map gives log sigma; released: log sigma^2
+    prior_bias: Switch           # paper: the prior's linear map has no bias; released: it has one
+
+    def released(self, switch: str) -> bool:
+        """Whether a switch stands at the released code's side."""
+        value = getattr(self, switch)
+        return (self.preset if value == "preset" else value) == "released"
+
+    @property
+    def geometry(self) -> attention.Geometry:
+        return attention.Geometry(
+            centred_grid=not self.released("filter_grid"),
+            centred_origin=not self.released("window_centre"),
+            epsilon=(attention.RELEASED if self.released("filter_sum") else attention.PAPER).epsilon)
+
+
+SWITCHES = ("backward_words", "filter_grid", "window_centre", "filter_sum", "posterior_scale", "prior_bias")
+
+
+class Bound(NamedTuple):
+    """The parts of the bound L on log p(x | y) as costs in nats, one value an image (B,)."""
+
+    reconstruction: Tensor  # -log p(x | y, Z)
+    kl: Tensor              # sum over glimpses of KL(Q || P)
+    log_weight: Tensor      # log p(x, Z | y) - log Q(Z | x, y) of the drawn Z, for the importance-weighted bound
+
+    @property
+    def cost(self) -> Tensor:
+        """-L: what training makes small."""
+        return self.reconstruction + self.kl
+
+
+class Trace(NamedTuple):
+    """What happened at each glimpse."""
+
+    canvases: Tensor        # (T, B, C, H, W), before the sigmoid
+    write_windows: Tensor   # (T, B, 5): g_x, g_y, log delta, log sigma^2, log gamma
+    read_windows: Tensor    # (T, B, 5); zeros when generating
+    alphas: Tensor          # (T, B, L)
+
+
+class LSTM(nn.Module):
+    """An LSTM's parameters: gates in the order i, f, g, o, one bias, no peepholes (as torch.nn.LSTM's order)."""
+
+    def __init__(self, inputs: int, units: int):
+        super().__init__()
+        self.weight_input = nn.Parameter(torch.empty(4 * units, inputs))
+        self.weight_hidden = nn.Parameter(torch.empty(4 * units, units))
+        self.bias = nn.Parameter(torch.empty(4 * units))
+
+
+def lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """h (B, U) and cell (B, U) from the gates' inputs (B, 4U)."""
+    i, f, g, o = gates.chunk(4, -1)
+    cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+    return o.sigmoid() * cell.tanh(), cell
+
+
+class CaptionEncoder(nn.Module):
+    """Bidirectional LSTM over the words; section 3.1. The words' input weights are looked up, never multiplied."""
+
+    def __init__(self, words: int, units: int, batch_reversed: bool):
+        super().__init__()
+        self.batch_reversed = batch_reversed
+        self.forward_lstm = LSTM(words, units)
+        self.backward_lstm = LSTM(words, units)
+        self.h0 = nn.Parameter(torch.empty(1, units))  # of both directions
+
+    def forward(self, words: Tensor) -> Tensor:                                # (B, L)
+        # The released code reverses the batch where it means the words (coco/alignDraw.py:94).
+        backward = words.flip(0) if self.batch_reversed else words.flip(1)
+        directions = (self.forward_lstm, self.backward_lstm)
+        gates = torch.stack([F.embedding(y, d.weight_input.mT) + d.bias
+                             for y, d in zip((words, backward), directions, strict=True)])  # (2, B, L, 4M)
+        recurrent = torch.stack([d.weight_hidden.mT for d in directions])      # (2, M, 4M)
+        h = self.h0.expand(2, len(words), -1)                                  # (2, B, M)
+        cell = torch.zeros_like(h)
+        states = []
+        for heard in gates.unbind(2):
+            h, cell = lstm_step(torch.baddbmm(heard, h, recurrent), cell)
+            states.append(h)
+        onward, back = torch.stack(states, 2)                                  # 2 x (B, L, M)
+        if not self.batch_reversed:
+            back = back.flip(1)  # so that both halves of h_lang_i have read word i
+        return torch.cat([onward, back], -1)                                   # (B, L, 2M)
+
+
+class Align(nn.Module):
+    """alpha_k = softmax_k(v^T tanh(U h_lang_k + W h_gen + b)), s = sum_k alpha_k h_lang_k; section 3.2."""
+
+    def __init__(self, language: int, generate: int, units: int):
+        super().__init__()
+        self.language = nn.Parameter(torch.empty(units, language))             # U
+        self.generate = nn.Linear(generate, units)                             # W and b
+        self.v = nn.Parameter(torch.empty(units))
+
+
+class AlignDRAW(nn.Module):
+    """The model. `vocabulary_size` counts word 0, the padding."""
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int):
+        super().__init__()
+        c = self.config = config
+        self.vocabulary_size = vocabulary_size
+        self.precision: torch.dtype | None = None  # of the large products; None: that of the parameters
+        language = 2 * c.language_units
+        self.caption_encoder = CaptionEncoder(vocabulary_size, c.language_units, c.released("backward_words"))
+        self.align = Align(language, c.generate_units, c.align_units)
+        self.read = nn.Linear(c.generate_units, 5)
+        self.infer = LSTM(2 * c.channels * c.read_window**2 + c.generate_units, c.infer_units)
+        self.posterior = nn.Linear(c.infer_units, 2 * c.latent)
+        self.prior = nn.Linear(c.generate_units, 2 * c.latent, bias=c.released("prior_bias"))
+        self.generate = LSTM(c.latent + language, c.generate_units)
+        self.write = nn.Linear(c.generate_units, 5)
+        self.patch = nn.Linear(c.generate_units, c.write_window**2 * c.channels)
+        self.h0_infer = nn.Parameter(torch.empty(1, c.infer_units))
+        self.h0_generate = nn.Parameter(torch.empty(1, c.generate_units))
+        self.c0 = nn.Parameter(torch.empty(1, c.height, c.channels, c.width))
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Draw the weights anew from N(0, init_std); zero the biases and first states; c_0 = canvas_init."""
+        for name, value in self.named_parameters():
+            if name == "c0":
+                value.fill_(self.config.canvas_init)
+            elif name.endswith("bias") or "h0" in name:
+                value.zero_()
+            else:
+                value.normal_(0, self.config.init_std, generator=generator)
+
+    def bound(self, images: Tensor, words: Tensor, noise: Tensor) -> Bound:
+        """images (B, C, H, W) in [0, 1], words (B, L), noise (T, B, D) from N(0, I): the bound's parts."""
+        return self._run(words, noise, images)[0]
+
+    def infer_trace(self, images: Tensor, words: Tensor, noise: Tensor) -> tuple[Bound, Trace]:
+        """As `bound`, and what each glimpse did."""
+        return self._run(words, noise, images, trace=True)
+
+    def generate_trace(self, words: Tensor, noise: Tensor) -> Trace:
+        """words (B, L), noise (T, B, D): pictures from the prior, with every glimpse."""
+        return self._run(words, noise, None, trace=True)[1]
+
+    def _run(self, words: Tensor, noise: Tensor, images: Tensor | None, trace: bool = False):
+        c, size = self.config, len(words)
+        self._check(words, noise, images)
+        h_lang = self.caption_encoder(words)                                   # (B, L, 2M)
+        keys = h_lang @ self.align.language.mT                                 # (B, L, A): U h_lang
+        glimpse = Glimpse(self, h_lang, keys, images)
+        state = State(h=self.h0_generate.expand(size, -1), cell=h_lang.new_zeros(size, c.generate_units),
+                      canvas=self.c0.expand(size, -1, -1, -1),
+                      infer_h=self.h0_infer.expand(size, -1), infer_cell=h_lang.new_zeros(size, c.infer_units))
+        spoken = glimpse.speak(state.h)
+        kl = log_weight = h_lang.new_zeros(size)
+        steps = []
+        for t, epsilon in enumerate(noise):
+            state, spoken, costs, step = glimpse(state, spoken, epsilon, first=t == 0)
+            if images is not None:
+                kl, log_weight = kl + costs[0], log_weight + costs[1]
+            if trace:
+                steps.append(step)
+        bound = None
+        if images is not None:
+            likelihood = F.binary_cross_entropy_with_logits(state.canvas, glimpse.rows, reduction="none").flatten(1).sum(1)
+            bound = Bound(likelihood, kl, log_weight - likelihood)
+        if not trace:
+            return bound, None
+        canvases, writes, reads, alphas = (torch.stack(parts) for parts in zip(*steps, strict=True))
+        return bound, Trace(canvases.transpose(2, 3), writes, reads, alphas)
+
+    def _check(self, words: Tensor, noise: Tensor, images: Tensor | None) -> None:
+        c = self.config
+        if images is not None and tuple(images.shape[1:]) != (c.channels, c.height, c.width):
+            raise UserError(f"the model draws pictures of (C, H, W) = {(c.channels, c.height, c.width)}, "
+                            f"the data holds {tuple(images.shape[1:])}: set channels, height and width alike")
+        if tuple(noise.shape[1:]) != (len(words), c.latent):
+            raise ValueError(f"noise must be (T, {len(words)}, {c.latent}), not {tuple(noise.shape)}")
+
+
+class State(NamedTuple):
+    """What one glimpse hands to the next."""
+
+    h: Tensor           # h_gen (B, U)
+    cell: Tensor        # (B, U)
+    canvas: Tensor      # (B, H, C, W)
+    infer_h: Tensor     # h_infer (B, V)
+    infer_cell: Tensor  # (B, V)
+
+
+class Glimpse:
+    """One glimpse of the recurrence, equations 1 to 5 of the paper, with all that stays the same over the glimpses.
+
+    Everything that h_gen speaks to (read, align, prior and both LSTMs of the next glimpse; write and patch of
+    this one) is a linear map of it: one product a glimpse, whose outputs `speak` names.
+    """
+
+    def __init__(self, model: AlignDRAW, h_lang: Tensor, keys: Tensor, images: Tensor | None):
+        c = self.config = model.config
+        self.geometry = c.geometry
+        self.h_lang, self.keys, self.v = h_lang, keys, model.align.v
+        self.rows = None if images is None else images.transpose(1, 2).contiguous()  # (B, H, C, W)
+        self.seen_size = 2 * c.channels * c.read_window**2
+
+        def product(weight: Tensor, bias: Tensor | None = None) -> GatheredLinear:
+            return GatheredLinear(weight, bias, model.precision)
+
+        no_bias = keys.new_zeros(2 * c.latent)
+        heads = {"write": (model.write.weight, model.write.bias),
+                 "patch": (model.patch.weight, model.patch.bias),
+                 "align": (model.align.generate.weight, model.align.generate.bias),
+                 "prior": (model.prior.weight, no_bias if model.prior.bias is None else model.prior.bias),
+                 "generate": (model.generate.weight_hidden, model.generate.bias)}
+        if images is not None:
+            seen, heard = model.infer.weight_input.split((self.seen_size, c.generate_units), 1)
+            heads |= {"read": (model.read.weight, model.read.bias), "infer": (heard, model.infer.bias)}
+            self.infer = product(torch.cat([seen, model.infer.weight_hidden], 1))
+            self.posterior = product(model.posterior.weight, model.posterior.bias)
+        self.generate = product(model.generate.weight_input)
+        self.names = tuple(heads)
+        self.sizes = [len(weight) for weight, _ in heads.values()]
+        weights, biases = zip(*heads.values(), strict=True)
+        self.heads = product(torch.cat(weights), torch.cat(biases))
+
+    def speak(self, h: Tensor) -> dict[str, Tensor]:
+        """All linear maps of h_gen (B, U), by the name of what hears them."""
+        return dict(zip(self.names, self.heads(h).split(self.sizes, 1), strict=True))
+
+    def __call__(self, state: State, spoken: dict[str, Tensor], epsilon: Tensor, first: bool):
+        """state and spoken of the glimpse before, noise (B, D): the new ones, the costs, and what was done."""
+        c = self.config
+        prior = (None, None) if first else spoken["prior"].tanh().chunk(2, 1)  # P(Z_1) = N(0, I)
+        sentence, alpha = self._align(spoken["align"])
+        infer_h, infer_cell, costs = state.infer_h, state.infer_cell, None
+        if self.rows is None:
+            z = epsilon if first else prior[0] + prior[1].exp() * epsilon      # z_t ~ P(Z_t), equation 1
+        else:
+            seen = self._read(spoken["read"], state.canvas)
+            gates = self.infer(torch.cat([seen, infer_h], 1)) + spoken["infer"]
+            infer_h, infer_cell = lstm_step(gates, infer_cell)
+            mean, log_sigma = self.posterior(infer_h).chunk(2, 1)
+            if c.released("posterior_scale"):
+                log_sigma = 0.5 * log_sigma
+            z = mean + log_sigma.exp() * epsilon                               # z_t ~ Q(Z_t)
+            costs = _divergence(z, epsilon, mean, log_sigma, *prior)
+        gates = self.generate(torch.cat([z, sentence], 1)) + spoken["generate"]
+        h, cell = lstm_step(gates, state.cell)                                 # equation 3
+        after = self.speak(h)
+        canvas = state.canvas + self._write(after["write"], after["patch"])    # equation 4
+        read = spoken["read"] if self.rows is not None else torch.zeros_like(after["write"])
+        return State(h, cell, canvas, infer_h, infer_cell), after, costs, (canvas, after["write"], read, alpha)
+
+    def _align(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        scores = (self.keys + query.unsqueeze(1)).tanh() @ self.v              # (B, L)
+        alpha = scores.softmax(1)
+        return torch.bmm(alpha.unsqueeze(1), self.h_lang).squeeze(1), alpha    # equation 2
+
+    def _read(self, parameters: Tensor, canvas: Tensor) -> Tensor:
+        """[x, x - sigma(c)] seen through the window, (B, 2*N*C*N); the second is a difference of two readings."""
+        c = self.config
+        place = attention.window(parameters, c.height, c.width, c.read_window, self.geometry)
+        f_y, f_x = attention.filters(place, c.height, c.width, c.read_window, self.geometry)
+        picture = attention.read(self.rows, f_y, f_x).flatten(1)
+        drawn = attention.read(canvas.sigmoid(), f_y, f_x).flatten(1)
+        return place.gamma * torch.cat([picture, picture - drawn], 1)
+
+    def _write(self, parameters: Tensor, patch: Tensor) -> Tensor:
+        c, n = self.config, self.config.write_window
+        place = attention.window(parameters, c.height, c.width, n, self.geometry)
+        f_y, f_x = attention.filters(place, c.height, c.width, n, self.geometry)
+        return attention.write((patch / place.gamma).view(-1, n, c.channels, n), f_y, f_x)
+
+
+def _divergence(z: Tensor, epsilon: Tensor, mean: Tensor, log_sigma: Tensor,
+                prior_mean: Tensor | None, prior_log_sigma: Tensor | None) -> tuple[Tensor, Tensor]:
+    """KL(Q || P) of diagonal Gaussians, and log P(z) - log Q(z) of the drawn z; each (B,), in nats."""
+    distance, drawn = mean, z
+    if prior_mean is not None:
+        scale = (-prior_log_sigma).exp()
+        distance, drawn = (mean - prior_mean) * scale, (z - prior_mean) * scale
+        log_ratio = log_sigma - prior_log_sigma                                # log sigma_Q / sigma_P
+    else:
+        log_ratio = log_sigma
+    kl = 0.5 * ((2 * log_ratio).exp() + distance.square() - 1) - log_ratio
+    weight = 0.5 * (epsilon.square() - drawn.square()) + log_ratio
+    return kl.sum(1), weight.sum(1)
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(value.numel() for value in model.parameters())

@@ -1,0 +1,69 @@
+"""The released Theano code's own answers: bound, canvases, attention and every gradient."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from text2image.model import AlignDRAW
+from text2image.released import NAMES, model_of, state_of
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(params=["mnist_captions", "coco_captions"])
+def golden(request):
+    with np.load(GOLDEN / f"{request.param}.npz") as file:
+        answers = {name: file[name] for name in file.files}
+    answers["channels"] = 3 if request.param == "coco_captions" else 1
+    return answers
+
+
+@pytest.fixture
+def model(golden) -> AlignDRAW:
+    arrays = {name: golden[f"param_{name}"].astype(np.float64) for name in NAMES}
+    return model_of(arrays, golden["channels"], json.loads(str(golden["config"]))["runSteps"])
+
+
+def inputs(golden, model):
+    c = model.config
+    images = torch.from_numpy(golden["x"].astype(np.float64)).view(-1, c.channels, c.height, c.width)
+    return images, torch.from_numpy(golden["y"]).long(), torch.from_numpy(golden["eps"].astype(np.float64))
+
+
+def near(ours: torch.Tensor, theirs: np.ndarray, what: str) -> None:
+    ours = ours.detach().numpy().reshape(theirs.shape)
+    scale = max(np.abs(theirs).max(), 1e-3)
+    assert np.abs(ours - theirs).max() <= 1e-6 * scale, what
+
+
+def test_bound_to_ten_digits(golden, model):
+    bound = model.bound(*inputs(golden, model))
+    for name, ours in (("kl", bound.kl), ("logpxz", bound.reconstruction), ("bound", bound.cost)):
+        assert ours.mean().item() == pytest.approx(float(golden[name]), rel=1e-10), name
+
+
+def test_what_inference_sees_and_draws(golden, model):
+    _, trace = model.infer_trace(*inputs(golden, model))
+    near(trace.canvases, golden["canvas"], "canvas")
+    near(trace.read_windows, golden["read"], "read")
+    near(trace.write_windows, golden["write"], "write")
+
+
+def test_what_generation_draws(golden, model):
+    _, words, noise = inputs(golden, model)
+    trace = model.generate_trace(words, noise)
+    near(trace.canvases, golden["gen_canvas"], "gen_canvas")
+    near(trace.write_windows, golden["gen_write"], "gen_write")
+    near(trace.alphas, golden["alphas"], "alphas")
+
+
+def test_every_gradient(golden, model):
+    model.bound(*inputs(golden, model)).cost.mean().backward()
+    theirs = state_of({name: golden[f"grad_{name}"].astype(np.float64) for name in NAMES}, model.config)
+    ours = dict(model.named_parameters())
+    assert theirs.keys() == ours.keys()
+    for name, value in ours.items():
+        near(value.grad, theirs[name].numpy(), name)
