@@ -29,7 +29,8 @@ def evaluate(parameters: dict[str, Any], run: str, dataset: str) -> None:
 def check_words(checkpoint: checkpoints.Checkpoint, prepared: Path) -> None:
     vocabulary = Vocabulary.load(prepared / "vocabulary.json")
     if vocabulary.words != checkpoint.vocabulary.words:
-        raise UserError(f"{prepared}: its vocabulary is not the model's: the model was trained on other data; `dvc repro` trains it again")
+        raise UserError(f"{prepared}: its vocabulary is not that of the model, which was trained on other data; "
+                        "`dvc repro` trains it again")
 
 
 if __name__ == "__main__":

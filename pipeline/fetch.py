@@ -1,6 +1,5 @@
 """fetch: raw data as it is published, checked, into data/raw/<dataset>."""
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +57,10 @@ def fetch(parameters: dict[str, Any], name: str) -> None:
             files = [fetching.fetch(f"mnist/{file}", config.archive_urls, keep, archives.check_mnist_file)
                      for file in archives.MNIST_FILES]
             for file in files:
-                os.replace(file, out / file.name)
+                file.replace(out / file.name)
         else:
             file = fetching.fetch(f"~emansim/datasets/{archives.MNIST_H5}", config.h5_urls, keep, archives.check_mnist_h5)
-            os.replace(file, out / file.name)
+            file.replace(out / file.name)
     shutil.rmtree(keep)
 
 

@@ -69,7 +69,8 @@ def compose(raw: Path, out: Path, config: MnistCaptions, seed: int, where: str) 
     grammar.check()
     canvas.check(banks["train"].images.shape[-1], f"{where}.canvas")
     datasets.write_digits(out / "train.h5", *banks["train"], grammar, canvas)
-    for split, bank, count, held_out in (("dev", "dev", config.pictures.dev, False), ("test", "test", config.pictures.test, False),
+    for split, bank, count, held_out in (("dev", "dev", config.pictures.dev, False),
+                                         ("test", "test", config.pictures.test, False),
                                          ("test_held_out", "test", config.pictures.test, True)):
         digits = datasets.CaptionedDigits(*banks[bank], grammar, canvas)
         pictures, words = digits.compose(count, held_out, seed, split)

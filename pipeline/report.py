@@ -13,10 +13,10 @@ def table() -> pd.DataFrame:
     for path in sorted(Path("metrics/evaluate").glob("*.json")):
         for split, numbers in json.loads(path.read_text(encoding="utf-8")).items():
             importance = numbers["importance_weighted"]
+            weighted = f"{importance['bound']['mean']:.2f} ({importance['samples']})"
             rows.append({"run": path.stem, "split": split.replace("_", " "), "bound": numbers["bound"]["mean"],
-                         "± s.e.": numbers["bound"]["standard_error"], "reconstruction": numbers["reconstruction"]["mean"],
-                         "KL": numbers["kl"]["mean"], f"importance-weighted, k = {importance['samples']}": importance["bound"]["mean"],
-                         "captions": numbers["captions"]})
+                         "± s.e.": numbers["bound"]["se"], "reconstruction": numbers["reconstruction"]["mean"],
+                         "KL": numbers["kl"]["mean"], "importance-weighted (k)": weighted, "captions": numbers["captions"]})
     if not rows:
         raise SystemExit("error: metrics/evaluate holds no metrics; run `dvc repro` first")
     order = {name: i for i, name in enumerate(("train", "dev", "test", "test held out"))}

@@ -1,4 +1,7 @@
-"""sample: pictures from captions, into samples/<run>: a grid, a film, the words attended to, and the raw numbers."""
+"""sample: pictures from captions, into samples/<run>: a grid, a film, the words attended to.
+
+The arrays that they are made of go into data/samples/<run>.npz.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +37,11 @@ def sample(parameters: dict[str, Any], run: str, captions_file: str) -> None:
         figures.film(out / "film.gif", drawn.canvases[:, :IN_FILM], drawn.windows[:, :IN_FILM], config.scale)
         figures.attended_words(out / "words.png", drawn.canvases[:, strips], drawn.alphas[:, strips],
                                [checkpoint.vocabulary.decode(ids[i]) for i in strips])
-        np.savez_compressed(out / "samples.npz", captions=np.array(captions), words=pad(ids)[0], seed=config.seed, **drawn._asdict())
+        raw = Path("data/samples") / f"{run}.npz"
+        raw.parent.mkdir(parents=True, exist_ok=True)
+        partial = raw.with_suffix(".partial.npz")
+        np.savez_compressed(partial, captions=np.array(captions), words=pad(ids)[0], seed=config.seed, **drawn._asdict())
+        partial.replace(raw)
 
 
 def read_captions(path: Path) -> list[str]:

@@ -52,13 +52,13 @@ def main(stage: str, work: Callable[..., None]) -> NoReturn:
 
 
 def _fail(line: str, code: int = 1) -> NoReturn:
-    print("error: " + " ".join(line.split()), file=sys.stderr, flush=True)
+    sys.stderr.write("error: " + " ".join(line.split()) + "\n")
     sys.exit(code)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
     where = "" if issubclass(category, UserWarningLine) else f" ({category.__name__}, {filename}:{lineno})"
-    print(f"warning: {message}{where}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"warning: {message}{where}\n")
 
 
 def _parameters(stage: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def output_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     shutil.rmtree(path, ignore_errors=True)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -89,7 +89,7 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:

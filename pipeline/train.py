@@ -1,6 +1,5 @@
 """train: a model from prepared data, into models/<run>; its history beside it. Goes on where a killed run stopped."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +50,7 @@ def summarize(history: list[History], model: AlignDRAW) -> dict[str, Any]:
     best = max(history, key=lambda row: row.dev.bound)
     return {"parameters": count_parameters(model), "epochs": len(history), "steps": history[-1].step, "best_epoch": best.epoch,
             "best_dev": {name: round(value, 4) for name, value in best.dev._asdict().items()},
-            "last_train": {name: round(value, 4) for name, value in history[-1].train._asdict().items()},
-            "last_dev": {name: round(value, 4) for name, value in history[-1].dev._asdict().items()}}
+            "last_train": {name: round(value, 4) for name, value in history[-1].train._asdict().items()}}
 
 
 def write_history(run: str, history: list[History]) -> None:
@@ -65,7 +63,7 @@ class Bar:
 
     def __init__(self, run: str, steps: int):
         self.bar = tqdm(total=steps, desc=run, unit="step", disable=None, smoothing=0.05)
-        self.run = run
+        self.run, self.done = run, 0
 
     def __enter__(self) -> "Bar":
         return self
@@ -74,10 +72,11 @@ class Bar:
         self.bar.close()
 
     def show(self, report: Report) -> None:
-        if self.bar.n == 0 and report.step > 1:
-            self.bar.initial = self.bar.n = report.step - 1
+        if self.done == 0 and report.going_on:
+            self.bar.initial = self.bar.n = self.done = report.step - 1
             self.bar.write(f"{self.run}: going on at step {report.step}")
-        self.bar.update(report.step - self.bar.n)
+        self.bar.update(report.step - self.done)
+        self.done = report.step
         self.bar.set_postfix_str(f"{report.bound:.2f} nats", refresh=False)
         if report.history is not None:
             row = report.history

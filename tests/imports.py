@@ -45,4 +45,4 @@ if __name__ == "__main__":
     import sys
 
     for stage in sys.argv[1:]:
-        print(stage, *(f"      - {file}" for file in sorted(closure(ROOT / "pipeline" / f"{stage}.py"))), sep="\n")  # noqa: T201
+        print(stage, *(f"      - {file}" for file in sorted(closure(ROOT / "pipeline" / f"{stage}.py"))), sep="\n")

@@ -58,10 +58,10 @@ def _idx(path: Path, content: bytes) -> np.ndarray:
         raise UserError(f"{path.name}: magic number {magic}, not {wanted}: not the IDX file its name says; fetch it again")
     header, item = (16, 784) if images else (8, 1)
     if images and (content[8:16] != (28).to_bytes(4, "big") * 2):
-        raise UserError(f"{path.name}: pictures of {int.from_bytes(content[8:12], 'big')}x{int.from_bytes(content[12:16], 'big')}, "
-                        "not 28x28; fetch it again")
+        rows, columns = (int.from_bytes(content[i:i + 4], "big") for i in (8, 12))
+        raise UserError(f"{path.name}: pictures of {rows}x{columns}, not 28x28; fetch it again")
     if len(content) != header + count * item:
-        raise UserError(f"{path.name}: {len(content) - header} bytes of data for {count} items, not {count * item}; fetch it again")
+        raise UserError(f"{path.name}: {len(content) - header} bytes for {count} items, not {count * item}; fetch it again")
     flat = np.frombuffer(content, np.uint8, offset=header)
     return flat.reshape(-1, 28, 28) if images else flat
 
@@ -93,7 +93,7 @@ def read_mnist_h5(path: Path) -> Digits:
                 parts.append(Digits(as_bytes.reshape(-1, 28, 28), labels.astype(np.uint8)))
     except OSError as error:
         raise UserError(f"{path.name}: not readable as HDF5 ({error}); fetch it again") from error
-    return splits
+    return Digits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def check_mnist_h5(path: Path) -> None:
@@ -106,7 +106,8 @@ def write_digits(path: Path) -> None:
     from sklearn.datasets import load_digits  # takes a second to import, and only here is it needed
 
     digits = load_digits()
-    np.savez_compressed(path, images=np.rint(digits.images * (255 / 16)).astype(np.uint8), labels=digits.target.astype(np.uint8))
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    np.savez_compressed(path, images=images, labels=digits.target.astype(np.uint8))
 
 
 def read_digits(path: Path) -> Digits:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 
 class Geometry(NamedTuple):
@@ -55,14 +57,40 @@ def filters(place: Window, height: int, width: int, size: int, geometry: Geometr
     """Filter banks F_y (B, N, H) and F_x (B, N, W); DRAW equations 25 and 26."""
     offsets = place.stride * grid(size, geometry, place.stride)                # (B, N)
     precision = (-0.5 / place.sigma.square()).unsqueeze(-1)                    # (B, 1, 1)
-    pixels = torch.arange(max(height, width), dtype=offsets.dtype, device=offsets.device)
+    if height == width:
+        centres = torch.cat([place.y, place.x], 1).unsqueeze(-1) + offsets.unsqueeze(1)        # (B, 2, N)
+        banks = _Bank.apply(centres.flatten(1).unsqueeze(-1), precision, height, geometry.epsilon)
+        f_y, f_x = banks.view(len(offsets), 2, size, height).unbind(1)
+        return f_y, f_x
+    return tuple(_Bank.apply((centre + offsets).unsqueeze(-1), precision, extent, geometry.epsilon)
+                 for centre, extent in ((place.y, height), (place.x, width)))  # type: ignore[return-value]
 
-    def bank(centre: Tensor, extent: int) -> Tensor:
-        distance = pixels[:extent] - (centre + offsets).unsqueeze(-1)          # (B, N, extent)
-        bell = (distance.square() * precision).exp()
-        return bell / (bell.sum(-1, keepdim=True) + geometry.epsilon)
 
-    return bank(place.y, height), bank(place.x, width)
+class _Bank(Function):
+    """Gaussian bells over `extent` pixels, each divided by its sum: centres (B, N, 1), precision (B, 1, 1), -1 / 2 sigma^2.
+
+    With q = sum_k F_k dF_k the gradient through bell and sum is (dF - q) F: two passes by hand, seven by autograd.
+    """
+
+    @staticmethod
+    def forward(ctx, centres, precision, extent, epsilon):
+        pixels = torch.arange(extent, dtype=centres.dtype, device=centres.device)
+        distance = pixels - centres                                            # (B, N, extent)
+        # Below e^-80 a bell is nothing, but an exponential that underflows takes ten times as long.
+        bank = distance.square().mul_(precision).clamp_(min=-80).exp_()
+        bank /= bank.sum(-1, keepdim=True).add_(epsilon)
+        ctx.save_for_backward(distance, precision, bank)
+        return bank
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        distance, precision, bank = ctx.saved_tensors
+        through = gradient * bank
+        through.addcmul_(through.sum(-1, keepdim=True), bank, value=-1)        # (dF - q) F
+        by_distance = through * distance
+        d_centres = by_distance.sum(-1, keepdim=True) * (-2 * precision)
+        return d_centres, by_distance.mul_(distance).sum((1, 2), keepdim=True), None, None
 
 
 def read(rows: Tensor, f_y: Tensor, f_x: Tensor) -> Tensor:

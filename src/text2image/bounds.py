@@ -40,7 +40,7 @@ class Estimate:
     def summary(self) -> dict[str, float]:
         values = torch.cat(self.values).double()
         error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else 0.0
-        return {"mean": round(values.mean().item(), 4), "standard_error": round(error, 4)}
+        return {"mean": round(values.mean().item(), 4), "se": round(error, 4)}
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ vocabulary, and, where the captions have one, the grammar with its held-out digi
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         metadata["grammar"] = json.dumps(checkpoint.grammar.as_dict(), sort_keys=True)
     partial = path.with_suffix(".partial")
     save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, partial, metadata)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load(path: Path) -> Checkpoint:

@@ -142,7 +142,8 @@ def as_float(images: Tensor) -> Tensor:
     return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
-def write_images(path: Path, images: np.ndarray, captions: np.ndarray, lengths: np.ndarray, image_of_caption: np.ndarray) -> None:
+def write_images(path: Path, images: np.ndarray, captions: np.ndarray, lengths: np.ndarray,
+                 image_of_caption: np.ndarray) -> None:
     """One split of captioned pictures; arrays as in the module's docstring."""
     with h5py.File(path, "w") as h5:
         h5.attrs["format"] = FORMAT
@@ -174,6 +175,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Dataset:
                 return CaptionedDigits(
                     h5["digits"][()], h5["labels"][()], Grammar.of(json.loads(h5.attrs["grammar"]), f"{path}: grammar"),
                     from_mapping(Canvas, json.loads(h5.attrs["canvas"]), f"{path}: canvas"), device)
-            return CaptionedImages(*(h5[name][()] for name in ("images", "captions", "lengths", "image_of_caption")), device=device)
+            names = ("images", "captions", "lengths", "image_of_caption")
+            return CaptionedImages(*(h5[name][()] for name in names), device=device)
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: not a readable split of prepared data ({error}); run `dvc repro` to prepare it again") from error
+        raise UserError(f"{path}: not readable as prepared data ({error}); run `dvc repro` to prepare it again") from error

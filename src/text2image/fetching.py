@@ -52,9 +52,9 @@ def fetch(name: str, urls: Sequence[str], keep: Path, check: Callable[[Path], No
             # The checks speak of a file by its name.
             staged = partial.with_name("checking") / target.name
             staged.parent.mkdir(exist_ok=True)
-            os.replace(partial, staged)
+            partial.replace(staged)
             check(staged)
-            os.replace(staged, target)
+            staged.replace(target)
             return target
         except UserError as error:
             failures.append(f"{base}: {error}")
@@ -89,7 +89,8 @@ def _download(url: str, partial: Path) -> None:
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         size = int(response.headers.get("Content-Length") or 0)
         _room_for(size, partial)
-        with partial.open("wb") as file, tqdm(total=size or None, unit="B", unit_scale=True, desc=Path(url).name, disable=None) as bar:
+        bar = tqdm(total=size or None, unit="B", unit_scale=True, desc=Path(url).name, disable=None)
+        with partial.open("wb") as file, bar:
             while block := response.read(BLOCK):
                 file.write(block)
                 bar.update(len(block))

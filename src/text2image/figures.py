@@ -13,6 +13,7 @@ DPI = 110
 FRAME_MILLISECONDS = 120
 LAST_FRAME_MILLISECONDS = 1500
 INK = (255, 80, 60)
+STRIP_WIDTH = 7.0  # inches
 
 
 def as_bytes(pictures: np.ndarray) -> np.ndarray:
@@ -84,16 +85,15 @@ def attended_words(path: Path, canvases: np.ndarray, alphas: np.ndarray, caption
     """
     shown = as_bytes(canvases)
     glimpses = np.unique(np.linspace(0, len(shown) - 1, min(len(shown), 12)).round().astype(int))
-    longest = max(len(words) for words in captions)
-    figure = Figure(figsize=(9, len(captions) * (0.75 + 0.16 * longest)))
-    axes = figure.subplots(2 * len(captions), 1, squeeze=False,
-                           gridspec_kw={"height_ratios": [0.75, 0.16 * longest] * len(captions)})[:, 0]
-    for i, words in enumerate(captions):
-        strip, heat = axes[2 * i], axes[2 * i + 1]
-        strip.imshow(_tile(shown[glimpses, i]), interpolation="nearest", aspect="auto")
+    strip_height = STRIP_WIDTH / len(glimpses) * shown.shape[2] / shown.shape[3]
+    heights = [inches for words in captions for inches in (strip_height, 0.2 * len(words) + 0.2)]
+    figure = Figure(figsize=(STRIP_WIDTH, sum(heights)), layout="constrained")
+    axes = figure.subplots(len(heights), 1, gridspec_kw={"height_ratios": heights})
+    for strip, heat, words, i in zip(axes[::2], axes[1::2], captions, range(len(captions)), strict=True):
+        strip.imshow(_tile(shown[glimpses, i]), interpolation="nearest")
         strip.axis("off")
         heat.imshow(alphas[:, i, :len(words)].T, aspect="auto", cmap="magma", vmin=0, interpolation="nearest")
-        heat.set_yticks(range(len(words)), words, fontsize=7)
+        heat.set_yticks(range(len(words)), words, fontsize=8)
         heat.set_xticks(glimpses, [str(g + 1) for g in glimpses], fontsize=7)
     axes[-1].set_xlabel("glimpse", fontsize=8)
     _save(figure, path)

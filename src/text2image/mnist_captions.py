@@ -128,13 +128,14 @@ class Grammar:
         rows = self.combinations(held_out)
         weight = shares[rows[:, 1]] * np.where(rows[:, 0] < TWO_DIGITS, shares[rows[:, 2]], 1.0)
         if not weight.sum():
-            raise UserError(f"no caption is {'held out' if held_out else 'left to train on'}: change the seed or the bank of digits")
+            raise UserError(f"no caption is {'held out' if held_out else 'left to train on'}: change the seed or the bank")
         drawn = rows[rng.choice(len(rows), count, p=weight / weight.sum())]
         order = np.argsort(labels, kind="stable")
         starts = np.searchsorted(labels[order], np.arange(11))
         sizes = np.maximum(np.diff(starts), 1)
         digits = drawn[:, 1:]
-        source = order[np.minimum(starts[digits] + (rng.random(digits.shape) * sizes[digits]).astype(np.int64), len(labels) - 1)]
+        within = (rng.random(digits.shape) * sizes[digits]).astype(np.int64)
+        source = order[np.minimum(starts[digits] + within, len(labels) - 1)]
         spans = np.zeros((len(TEMPLATES), 2, 2, 2), np.int64)  # template, digit, axis, least and most
         for k, places in enumerate(PLACES):
             for d in range(2):

@@ -8,7 +8,6 @@ the folder goes when the work is done.
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,7 +41,7 @@ class WorkInProgress:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise UserError(f"{self.path}: another process is at this very work; wait for it, or end it and run again") from None
+            raise UserError(f"{self.path}: another process is at this work; wait for it, or end it and run again") from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,7 +61,7 @@ class WorkInProgress:
         """Keep `state`, whole or not at all."""
         partial = self.path / "state.partial"
         torch.save(state, partial)
-        os.replace(partial, self.path / "state.pt")
+        partial.replace(self.path / "state.pt")
 
     def finish(self) -> None:
         """The work is done and its results are safe: forget it."""

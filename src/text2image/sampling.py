@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from text2image import attention, seeds
-from text2image.captions import pad
 from text2image.checkpoints import Checkpoint
 from text2image.config import parameter
 from text2image.devices import Device
@@ -50,7 +49,8 @@ def draw(checkpoint: Checkpoint, captions: Sequence[Sequence[int]], pictures: in
         canvases.append(trace.canvases[:, 0].sigmoid())
         windows.append(_corners(trace.write_windows[:, 0], checkpoint))
         alphas.append(torch.nn.functional.pad(trace.alphas[:, 0], (0, longest - len(words))))
-    return Samples(torch.stack(drawn).cpu().numpy(), *(torch.stack(part, 1).cpu().numpy() for part in (canvases, windows, alphas)))
+    traces = (torch.stack(part, 1) for part in (canvases, windows, alphas))
+    return Samples(*(part.cpu().numpy() for part in (torch.stack(drawn), *traces)))
 
 
 def _corners(parameters: torch.Tensor, checkpoint: Checkpoint) -> torch.Tensor:
@@ -70,13 +70,3 @@ def held_out_captions(checkpoint: Checkpoint, count: int) -> list[str]:
     rows = checkpoint.grammar.combinations(held_out=True)
     chosen = np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int)) if len(rows) else []
     return [mnist_caption(*rows[i]) for i in chosen]
-
-
-def encode(checkpoint: Checkpoint, captions: Sequence[str]) -> list[list[int]]:
-    """The captions' word ids; see Vocabulary.encode for what is refused."""
-    return [checkpoint.vocabulary.encode(caption) for caption in captions]
-
-
-def padded(captions: Sequence[Sequence[int]]) -> np.ndarray:
-    """(M, L) int32, zero padded."""
-    return pad(captions)[0]

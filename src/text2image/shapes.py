@@ -1,6 +1,6 @@
 """`shapes`: small scenes of coloured shapes with captions, drawn from a seed; the quick start's stand-in for photographs.
 
-Captions have 4 to 15 words. Some words occur in dev and test alone, as they do in every real collection.
+Captions have 4 to 16 words. Some words occur in dev and test alone, as they do in every real collection.
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,8 @@ def _scene(rng: np.random.Generator) -> tuple[list[Thing], list[str]]:
     shift = rng.uniform(-0.04, 0.04, (2, 2))
     if rng.random() < 0.4:
         size = str(rng.choice(list(SIZES)))
-        vertical, horizontal = (("top", 0.28), ("bottom", 0.72))[rng.integers(2)], (("left", 0.28), ("right", 0.72))[rng.integers(2)]
+        vertical = (("top", 0.28), ("bottom", 0.72))[rng.integers(2)]
+        horizontal = (("left", 0.28), ("right", 0.72))[rng.integers(2)]
         corner = rng.random() < 0.6
         x, y = (horizontal[1], vertical[1]) if corner else (0.5, 0.5)
         thing = Thing(str(colours[0]), str(shapes[0]), size, x + shift[0, 0], y + shift[0, 1])
@@ -81,7 +82,8 @@ def _scene(rng: np.random.Generator) -> tuple[list[Thing], list[str]]:
         ways = [f"a {first.words} above a {second.words} .", f"a {second.words} below a {first.words} .",
                 f"there is a {first.words} at the top and a {second.words} at the bottom ."]
     else:
-        ways = [f"a {first.words} to the left of a {second.words} .", f"a {second.words} to the right of a {first.words} .",
+        ways = [f"a {first.words} to the left of a {second.words} .",
+                f"a {second.words} to the right of a {first.words} .",
                 f"there is a {first.words} on the left and a {second.words} on the right ."]
     return [first, second], ways
 

@@ -127,6 +127,7 @@ class Report(NamedTuple):
     epoch: int
     step: int       # of all steps
     bound: float    # mean of this epoch so far, nats
+    going_on: bool  # from a saved state
     history: History | None  # of the epoch that has just ended
 
 
@@ -135,7 +136,7 @@ def steps_of(data: Dataset, config: TrainConfig) -> int:
     return config.epochs * len(data.shuffled(config.batch_size, config.epoch_size, "count"))
 
 
-def sum_costs(model: AlignDRAW, batches, *stream: int | str, device: torch.device) -> Means:
+def mean_bound(model: AlignDRAW, batches, *stream: int | str, device: torch.device) -> Means:
     """Mean bound over a pass without gradients; the noise comes from the stream."""
     totals = torch.zeros(2, dtype=torch.float64, device=device)
     with torch.no_grad():
@@ -157,7 +158,8 @@ def _means(totals: Tensor, count: int) -> Means:
 
 
 def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, seed: int, work: WorkInProgress,
-          report: Callable[[Report], None], seconds_between_saves: float = SECONDS_BETWEEN_SAVES) -> tuple[list[History], dict[str, Tensor]]:
+          report: Callable[[Report], None],
+          seconds_between_saves: float = SECONDS_BETWEEN_SAVES) -> tuple[list[History], dict[str, Tensor]]:
     """Train `model` in place, from where `work` stands; returns the history and the weights of the best dev bound.
 
     Raises UserError when the bound stops being a number; the last saved state is then a good one.
@@ -206,15 +208,15 @@ def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, se
                 if not math.isfinite(so_far.bound):
                     raise UserError(f"the bound is {so_far.bound} at epoch {epoch + 1}, step {i + 1}: "
                                     "lower train.learning_rate or train.clip_norm")
-                report(Report(epoch, steps, so_far.bound, None))
+                report(Report(epoch, steps, so_far.bound, saved is not None, None))
             if due and i + 1 < len(batches):
                 save(epoch, i + 1)
         train_means = _means(totals, sum(batches.sizes))
-        dev_means = sum_costs(model, dev.in_order(config.batch_size, config.dev_size), seed, "dev noise", device=device)
+        dev_means = mean_bound(model, dev.in_order(config.batch_size, config.dev_size), seed, "dev noise", device=device)
         if not history or dev_means.bound > max(row.dev.bound for row in history):
             best = {name: value.clone() for name, value in model.state_dict().items()}
         history.append(History(epoch + 1, steps, rate, train_means, dev_means))
-        report(Report(epoch, steps, train_means.bound, history[-1]))
+        report(Report(epoch, steps, train_means.bound, saved is not None, history[-1]))
         epoch, start = epoch + 1, 0
         totals = torch.zeros_like(totals)
         save(epoch, 0)

@@ -1,0 +1,30 @@
+# Everything happens in a virtual environment of the repository's own.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/ready
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+.PHONY: reproduce test lint bench report clean-state
+reproduce: $(READY)  ## train and score the runs that params.yaml switches on, from nothing
+	$(RUN) dvc repro
+	$(RUN) python -m pipeline.report
+
+test: $(READY)  ## the whole suite
+	$(RUN) python -m pytest
+
+lint: $(READY)
+	$(RUN) ruff check
+
+bench: $(READY)  ## a training step against a plain eager one
+	$(RUN) PYTHONPATH=src python -m benchmarks.step
+
+report: $(READY)  ## the table of bounds, and where the pictures lie
+	$(RUN) python -m pipeline.report
+
+clean-state:  ## forget unfinished work
+	rm -rf state
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,95 @@
+"""A training step (forward, backward, update) at the paper's MNIST configuration, against a plain eager one.
+
+    make bench                          the default: batch 100, 12 words
+    python -m benchmarks.step --help    other sizes
+
+Both are timed in turn in the same process, on every device there is; the ratio is of the medians.
+"""
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from benchmarks import plain
+from text2image import devices, seeds
+from text2image.model import SWITCHES, AlignDRAW, ModelConfig
+from text2image.training import RMSprop, clip_gradients
+
+MNIST = ModelConfig(channels=1, height=60, width=60, glimpses=32, language_units=128, align_units=512, infer_units=300,
+                    generate_units=300, latent=150, read_window=8, write_window=8, init_std=0.01, canvas_init=-10.0,
+                    preset="paper", **dict.fromkeys(SWITCHES, "preset"))
+COCO = replace(MNIST, channels=3, height=32, width=32, infer_units=550, generate_units=550, latent=275, read_window=9,
+               write_window=9, canvas_init=0.0)
+CONFIGURATIONS = {"mnist": (MNIST, 23), "coco": (COCO, 25_323)}
+
+
+def steps(config: ModelConfig, words_known: int, batch: int, words: int, device: torch.device,
+          precision: devices.Precision) -> dict[str, Callable[[], None]]:
+    """The two steps, on models of equal weights and the same batch."""
+    generator = seeds.torch_generator("benchmark")
+    images = torch.rand(batch, config.channels, config.height, config.width, generator=generator).to(device)
+    caption = torch.randint(1, words_known, (batch, words), generator=generator).to(device)
+    noise = torch.randn(config.glimpses, batch, config.latent, generator=generator).to(device)
+
+    def step(cost: Callable[[AlignDRAW], torch.Tensor], model: AlignDRAW) -> Callable[[], None]:
+        model.reset(seeds.torch_generator("weights"))
+        model.to(device)
+        optimizer = RMSprop(model.parameters(), 0.001, 0.9, 1e-6)
+
+        def once() -> None:
+            optimizer.zero_grad()
+            cost(model).backward()
+            clip_gradients(model, "global", 10.0)
+            optimizer.step()
+
+        return once
+
+    ours, eager = AlignDRAW(config, words_known), AlignDRAW(config, words_known)
+    ours.precision = devices.product_type(precision)
+    return {"text2image": step(lambda model: model.bound(images, caption, noise).cost.mean(), ours),
+            "plain eager": step(lambda model: plain.bound(model, images, caption, noise), eager)}
+
+
+def seconds(step: Callable[[], None], device: torch.device) -> float:
+    begun = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("--configuration", choices=CONFIGURATIONS, default="mnist")
+    cli.add_argument("--batch", type=int, default=100)
+    cli.add_argument("--words", type=int, default=12)
+    cli.add_argument("--repeats", type=int, default=9)
+    cli.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), default="float32")
+    arguments = cli.parse_args()
+    devices.keep_freed_memory()
+    config, words_known = CONFIGURATIONS[arguments.configuration]
+    print(f"{arguments.configuration}, batch {arguments.batch}, {arguments.words} words, {arguments.precision}, "
+          f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for device in map(torch.device, ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)):
+        both = steps(config, words_known, arguments.batch, arguments.words, device, arguments.precision)
+        times: dict[str, list[float]] = {name: [] for name in both}
+        for repeat in range(arguments.repeats + 1):
+            for name, step in both.items():
+                taken = seconds(step, device)
+                if repeat:  # the first is a warm-up
+                    times[name].append(taken)
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        for name, median in medians.items():
+            print(f"{device.type:5} {name:12} {median * 1e3:8.1f} ms a step  {1 / median:7.2f} steps/s  "
+                  f"(fastest {min(times[name]) * 1e3:.1f} ms)")
+        print(f"{device.type:5} ratio        {medians['text2image'] / medians['plain eager']:8.2f}")
+    print(f"peak memory of this process, both steps: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

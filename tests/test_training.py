@@ -1,0 +1,215 @@
+"""The loop: its optimizers, its schedule, and going on after a break as though there had been none."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from text2image import bounds, datasets, seeds, training
+from text2image.bounds import EvaluateConfig
+from text2image.datasets import CaptionedDigits, CaptionedImages
+from text2image.errors import UserError
+from text2image.mnist_captions import Canvas, Grammar, Span
+from text2image.model import SWITCHES, AlignDRAW, ModelConfig
+from text2image.progress import WorkInProgress, fingerprint
+from text2image.training import RMSprop, TrainConfig, clip_gradients, learning_rate
+
+SMALL = ModelConfig(channels=1, height=18, width=18, glimpses=4, language_units=16, align_units=16, infer_units=32,
+                    generate_units=32, latent=8, read_window=4, write_window=5, init_std=0.1, canvas_init=-3.0,
+                    preset="paper", **dict.fromkeys(SWITCHES, "preset"))
+CONFIG = TrainConfig(epochs=3, epoch_size=250, batch_size=50, optimizer="rmsprop", learning_rate=0.003,
+                     final_learning_rate=0.0003, schedule="drop", drop_after=2, decay=0.9, second_decay=0.99, epsilon=1e-6,
+                     weight_decay=0.0, clip="global", clip_norm=10.0, dev_size=50, device="cpu", precision="float32")
+CANVAS = Canvas(18, top=Span(0, 1), bottom=Span(9, 10), left=Span(0, 1), right=Span(9, 10), middle=Span(4, 6))
+
+
+def digits(part: slice) -> CaptionedDigits:
+    real = load_digits()
+    return CaptionedDigits((real.images[part] * 255 / 16).round().astype(np.uint8), real.target[part], Grammar.draw(1), CANVAS)
+
+
+TRAIN, DEV = digits(slice(0, 1397)), digits(slice(1397, 1597))
+
+
+def make() -> AlignDRAW:
+    model = AlignDRAW(SMALL, 23)
+    model.reset(seeds.torch_generator(1, "weights"))
+    return model
+
+
+def run(work: WorkInProgress, config: TrainConfig = CONFIG, stop_at: int = 0, seconds_between_saves: float = 30.0):
+    """Train to the end, or as far as step `stop_at`, where the power goes."""
+    def report(report: training.Report) -> None:
+        if report.step == stop_at and report.history is None:
+            raise KeyboardInterrupt
+
+    model = make()
+    with work:
+        history, best = training.train(model, TRAIN, DEV, config, 1, work, report, seconds_between_saves)
+    return model.state_dict(), history, best
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adamw"])
+@pytest.mark.parametrize("stop_at", [1, 3, 5, 6, 13])
+def test_a_run_that_was_broken_off_ends_bit_for_bit_like_one_that_was_not(tmp_path, optimizer, stop_at):
+    config = replace(CONFIG, optimizer=optimizer)
+    whole = run(WorkInProgress(tmp_path, "whole", "f" * 64), config)
+    with pytest.raises(KeyboardInterrupt):
+        run(WorkInProgress(tmp_path, "broken", "f" * 64), config, stop_at, seconds_between_saves=0)
+    broken = run(WorkInProgress(tmp_path, "broken", "f" * 64), config)
+    assert equal(whole[0], broken[0])
+    assert equal(whole[2], broken[2])
+    assert whole[1] == broken[1]
+
+
+def test_work_in_progress_is_found_by_the_same_work_alone(tmp_path):
+    first = WorkInProgress(tmp_path, "run", fingerprint([1], []))
+    with first:
+        first.save({"step": torch.tensor(3)})
+        with pytest.raises(UserError, match="another process is at this work"):
+            WorkInProgress(tmp_path, "run", fingerprint([1], [])).__enter__()
+    with WorkInProgress(tmp_path, "run", fingerprint([1], [])) as again:
+        assert again.load()["step"] == 3
+    with WorkInProgress(tmp_path, "run", fingerprint([2], [])) as other:
+        assert other.load() is None
+    with again:
+        again.finish()
+    assert not again.path.exists()
+
+
+def test_a_fingerprint_knows_settings_and_contents(tmp_path):
+    file = tmp_path / "data"
+    file.write_text("one")
+    before = fingerprint({"rate": 1}, [file])
+    assert fingerprint({"rate": 1}, [file]) == before != fingerprint({"rate": 2}, [file])
+    file.write_text("two")
+    assert fingerprint({"rate": 1}, [file]) != before
+
+
+def test_a_damaged_state_says_what_to_do(tmp_path):
+    with WorkInProgress(tmp_path, "run", "f" * 64) as work:
+        (work.path / "state.pt").write_bytes(b"half a file")
+        with pytest.raises(UserError, match="delete it to start this work from the beginning"):
+            work.load()
+
+
+def test_training_raises_the_bound_and_records_it(tmp_path):
+    _, history, best = run(WorkInProgress(tmp_path, "run", "f" * 64), replace(CONFIG, epochs=6))
+    assert [row.epoch for row in history] == [1, 2, 3, 4, 5, 6]
+    assert history[-1].train.bound > history[0].train.bound + 2
+    for row in history:
+        assert row.dev.bound == pytest.approx(-(row.dev.reconstruction + row.dev.kl))
+    assert [row.learning_rate for row in history] == [0.003, 0.003, *[0.0003] * 4]
+    best_epoch = max(history, key=lambda row: row.dev.bound)
+    model = make()
+    model.load_state_dict(best)
+    again = training.mean_bound(model, DEV.in_order(50, 50), 1, "dev noise", device=torch.device("cpu"))
+    assert again.bound == pytest.approx(best_epoch.dev.bound)
+
+
+def test_a_bound_that_is_no_number_stops_the_run_with_advice(tmp_path):
+    with pytest.raises(UserError, match=r"the bound is -?(nan|inf) at epoch 1, step \d+: lower train.learning_rate"):
+        run(WorkInProgress(tmp_path, "run", "f" * 64), replace(CONFIG, learning_rate=1e6))
+
+
+def test_rmsprop_is_the_released_one():
+    """h = 0.9 h + 0.1 g^2; w -= rate g / sqrt(h + 1e-6), coco/alignDraw.py:422; the first step is 3.16 rates long."""
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.double))
+    optimizer = RMSprop([weight], 0.01, 0.9, 1e-6)
+    expected, square = weight.detach().clone(), torch.zeros(2, dtype=torch.double)
+    for gradient in (torch.tensor([3.0, 1e-4]), torch.tensor([-1.0, 2e-4]), torch.tensor([0.0, 0.0])):
+        weight.grad = gradient.double()
+        optimizer.step()
+        square = 0.9 * square + 0.1 * gradient.double() ** 2
+        expected -= 0.01 * gradient.double() / (square + 1e-6).sqrt()
+        torch.testing.assert_close(weight.detach(), expected)
+    assert optimizer.state[weight]["mean_square"].tolist() == pytest.approx(square.tolist())
+
+
+def test_clipping():
+    def gradients(how: str, scale: float) -> list[list[float]]:
+        model = torch.nn.Linear(2, 1)
+        model.weight.grad, model.bias.grad = scale * torch.tensor([[3.0, 4.0]]), scale * torch.tensor([12.0])
+        clip_gradients(model, how, 10.0)
+        return [model.weight.grad.flatten().tolist(), model.bias.grad.tolist()]
+
+    assert gradients("per_tensor", 1.0) == [[3.0, 4.0], [pytest.approx(10.0)]]
+    assert gradients("per_tensor", 4.0) == [pytest.approx([6.0, 8.0]), pytest.approx([10.0])]
+    assert gradients("global", 1.0) == [pytest.approx([30 / 13, 40 / 13]), pytest.approx([120 / 13])]
+    assert gradients("global", 0.5) == [[1.5, 2.0], [6.0]]
+
+
+def test_schedules():
+    assert [learning_rate(CONFIG, done) for done in (0, 1.99, 2, 2.5)] == [0.003, 0.003, 0.0003, 0.0003]
+    assert learning_rate(replace(CONFIG, drop_after=0), 2.9) == 0.003
+    cosine = replace(CONFIG, schedule="cosine")
+    assert [learning_rate(cosine, done) for done in (0, 1.5, 3)] == pytest.approx([0.003, 0.00165, 0.0003])
+
+
+def test_batches_of_captions():
+    """Every caption once a pass, in batches of one length, none of them empty, in another order each pass."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(3, 7, 110)
+    captions = np.zeros((110, 6), np.int32)
+    for row, length in enumerate(lengths):
+        captions[row, :length] = row + 1
+    pictures = np.arange(55, dtype=np.uint8).repeat(12).reshape(55, 1, 3, 4)
+    data = CaptionedImages(pictures, captions, lengths, np.arange(110) // 2)
+
+    def rows(batches: datasets.Batches) -> list[int]:
+        seen = []
+        for i in range(len(batches)):
+            images, words = batches[i]
+            assert 0 < len(words) == batches.sizes[i] <= 10
+            assert (words > 0).all(), "padding within a batch of one length"
+            found = words[:, 0].numpy() - 1
+            assert (lengths[found] == words.shape[1]).all()
+            assert torch.equal((images[:, 0, 0, 0] * 255).round().int(), torch.from_numpy(found // 2).int())
+            seen += found.tolist()
+        return seen
+
+    first, again, other = (rows(data.shuffled(10, 0, 1, "pictures", n)) for n in (0, 0, 1))
+    assert sorted(first) == sorted(other) == list(range(110))
+    assert first == again != other
+    assert sorted(rows(data.in_order(10, 30))) == list(range(30))
+    assert len(rows(data.shuffled(10, 30, "part"))) == 30
+
+
+def test_the_bounds_of_a_model():
+    """L has its two parts; one importance weight gives L on average, and more of them a higher bound."""
+    model = make()
+    config = EvaluateConfig(captions=300, importance_captions=300, importance_samples=1, batch_size=50, seed=0, device="cpu")
+    one = bounds.evaluate(model, DEV, config, "dev")
+    assert one["bound"]["mean"] == pytest.approx(-(one["reconstruction"]["mean"] + one["kl"]["mean"]), abs=1e-3)
+    assert one["captions"] == 300
+    pairs = [bounds.evaluate(model, DEV, replace(config, seed=seed), "dev") for seed in range(1, 4)]
+    error = pairs[0]["importance_weighted"]["bound"]["se"] * math.sqrt(2 / 3)
+    means = [np.mean([p["bound"]["mean"] for p in pairs]), np.mean([p["importance_weighted"]["bound"]["mean"] for p in pairs])]
+    assert means[0] == pytest.approx(means[1], abs=4 * error)
+    many = bounds.evaluate(model, DEV, replace(config, importance_samples=20), "dev")
+    assert many["importance_weighted"]["bound"]["mean"] > one["importance_weighted"]["bound"]["mean"]
+    assert bounds.evaluate(model, DEV, config, "dev") == one
+
+
+def test_bound_of_real_mnist_rises(mirror, tmp_path):
+    """At the paper's configuration, on the real archive: twelve steps of a hundred 60x60 pictures."""
+    from benchmarks.step import MNIST
+    from text2image import archives
+
+    bank = archives.read_mnist_archive(mirror / "mnist")
+    canvas = Canvas(60, top=Span(0, 2), bottom=Span(30, 32), left=Span(0, 4), right=Span(28, 32), middle=Span(16, 18))
+    data = CaptionedDigits(bank.images[:50_000], bank.labels[:50_000], Grammar.draw(1), canvas)
+    model = AlignDRAW(MNIST, 23)
+    model.reset(seeds.torch_generator(1, "weights"))
+    config = replace(CONFIG, epochs=2, epoch_size=600, batch_size=100, learning_rate=0.0003, final_learning_rate=0.0003, dev_size=100)
+    with WorkInProgress(tmp_path, "mnist", "f" * 64) as work:
+        history, _ = training.train(model, data, data, config, 1, work, lambda report: None)
+    assert history[1].dev.bound > history[0].dev.bound
+    assert history[1].train.bound > history[0].train.bound
