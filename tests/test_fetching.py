@@ -1,0 +1,226 @@
+"""Fetching from hosts that fail in every way, and raw files that are not what they should be."""
+
+import gzip
+import hashlib
+import http.server
+import shutil
+import threading
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from text2image import archives, fetching
+from text2image.errors import UserError
+
+CONTENT = b"captioned pictures " * 1000
+
+
+class Host(http.server.ThreadingHTTPServer):
+    """A file host whose answers are set by the path's first part."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.asked: list[str] = []
+
+    def base(self, behaviour: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{behaviour}"
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        behaviour = self.path.split("/")[1]
+        self.server.asked.append(behaviour)
+        if behaviour.isdigit():
+            self.send_error(int(behaviour))
+        elif behaviour == "once503" and self.server.asked.count("once503") == 1:
+            self.send_error(503)
+        elif behaviour == "reset":
+            self.connection.close()
+        else:
+            body = {"altered": CONTENT[:-1] + b"!", "html": b"<html>no such page</html>"}.get(behaviour, CONTENT)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[:len(body) // 2] if behaviour == "truncated" else body)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture
+def host():
+    with Host() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(fetching, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.delenv(fetching.MIRROR, raising=False)
+
+
+def check(path: Path) -> None:
+    if path.read_bytes() != CONTENT:
+        raise UserError(f"{path.name}: not the file that we know")
+
+
+def test_a_file_comes_whole_and_is_kept(host, tmp_path):
+    path = fetching.fetch("folder/file.bin", [host.base("good")], tmp_path, check)
+    assert path == tmp_path / "file.bin"
+    assert path.read_bytes() == CONTENT
+    fetching.fetch("folder/file.bin", [host.base("404")], tmp_path, check)
+    assert host.asked == ["good"], "what has come whole is not asked for again"
+
+
+def test_a_passing_fault_is_tried_again(host, tmp_path):
+    assert fetching.fetch("file.bin", [host.base("once503")], tmp_path, check).exists()
+    assert host.asked == ["once503", "once503"]
+
+
+def test_bases_are_tried_in_turn(host, tmp_path):
+    bases = [host.base("404"), host.base("altered"), host.base("good")]
+    assert fetching.fetch("file.bin", bases, tmp_path, check).exists()
+    assert host.asked == ["404", "altered", "good"]
+
+
+@pytest.mark.parametrize(("behaviour", "words", "times"), [
+    ("404", "HTTP 404 Not Found", 1), ("403", "HTTP 403 Forbidden", 1), ("429", "HTTP 429 Too Many Requests", 3),
+    ("500", "HTTP 500 Internal Server Error", 3), ("reset", "unreachable", 3), ("truncated", "unreachable", 3),
+    ("altered", "file.bin: not the file that we know", 1), ("html", "file.bin: not the file that we know", 1)])
+def test_a_host_that_fails_is_named_with_the_reason_and_leaves_nothing_under_the_name(host, tmp_path, behaviour, words, times):
+    with pytest.raises(UserError) as error:
+        fetching.fetch("file.bin", [host.base(behaviour)], tmp_path, check)
+    assert str(error.value).startswith(f"cannot fetch file.bin: {host.base(behaviour)}: {words}")
+    assert "TEXT2IMAGE_MIRROR" in str(error.value)
+    assert host.asked == [behaviour] * times
+    assert not (tmp_path / "file.bin").exists()
+
+
+def test_an_unreachable_host(tmp_path):
+    with pytest.raises(UserError, match="unreachable"):
+        fetching.fetch("file.bin", ["http://127.0.0.1:9/"], tmp_path, check)
+
+
+def test_no_base_at_all(tmp_path):
+    with pytest.raises(UserError, match="'base_urls' is empty"):
+        fetching.fetch("file.bin", [], tmp_path, check)
+
+
+def test_a_mirror_stands_in_for_every_host(host, tmp_path, monkeypatch):
+    directory = tmp_path / "mirror" / "folder"
+    directory.mkdir(parents=True)
+    (directory / "file.bin").write_bytes(CONTENT)
+    for mirror in (str(tmp_path / "mirror"), host.base("good")):
+        monkeypatch.setenv(fetching.MIRROR, mirror)
+        keep = tmp_path / f"keep-{hashlib.md5(mirror.encode()).hexdigest()}"
+        keep.mkdir()
+        assert fetching.fetch("folder/file.bin", [host.base("404")], keep, check).read_bytes() == CONTENT
+    monkeypatch.setenv(fetching.MIRROR, str(tmp_path / "nothing"))
+    with pytest.raises(UserError, match=r"no file folder/other\.bin in this directory"):
+        fetching.fetch("folder/other.bin", [], tmp_path, check)
+
+
+def test_a_disk_without_room_is_noticed_before_the_first_byte(host, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(UserError, match=r"the file has 19,000 bytes and the disk 1,000 free: make room"):
+        fetching.fetch("file.bin", [host.base("good")], tmp_path, check)
+    assert not list(tmp_path.iterdir())
+
+
+IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
+
+
+def idx(magic: int, count: int, shape: tuple[int, ...], data: int) -> bytes:
+    return b"".join(n.to_bytes(4, "big") for n in (magic, count, *shape)) + bytes(data)
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    (IMAGES, idx(2049, 2, (), 2), "magic number 2049, not 2051"),
+    (LABELS, idx(2051, 2, (28, 28), 1568), "magic number 2051, not 2049"),
+    (IMAGES, idx(2051, 2, (27, 28), 1512), "pictures of 27x28, not 28x28"),
+    (IMAGES, idx(2051, 3, (28, 28), 1568), "1568 bytes for 3 items, not 2352"),
+    (IMAGES, idx(2051, 2, (28, 28), 1568), "the file was altered"),
+    (IMAGES, b"", "magic number 0"),
+])
+def test_an_archive_file_that_is_not_what_its_name_says(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(gzip.compress(content))
+    with pytest.raises(UserError, match=words) as error:
+        archives.check_mnist_file(tmp_path / name)
+    assert name in str(error.value)
+
+
+def test_an_archive_file_truncated_or_no_gzip_at_all(tmp_path):
+    whole = gzip.compress(np.random.default_rng(0).bytes(4000))
+    for content in (whole[:-1], whole[:len(whole) // 2], whole[:5], b"<html></html>", b"\x1f\x8b" + bytes(30)):
+        (tmp_path / IMAGES).write_bytes(content)
+        with pytest.raises(UserError, match=f"{IMAGES}: (not a whole gzip file|magic number)"):
+            archives.check_mnist_file(tmp_path / IMAGES)
+
+
+def test_the_real_archive_is_the_one_we_know(mirror):
+    for name in archives.MNIST_FILES:
+        archives.check_mnist_file(mirror / "mnist" / name)
+    bank = archives.read_mnist_archive(mirror / "mnist")
+    splits = archives.cut(bank, {"train": 50_000, "dev": 10_000, "test": 10_000})
+    assert {name: part.images.shape for name, part in splits.items()} == {
+        "train": (50_000, 28, 28), "dev": (10_000, 28, 28), "test": (10_000, 28, 28)}
+    assert bank.labels[:6].tolist() == [5, 0, 4, 1, 9, 2]
+    assert np.bincount(splits["test"].labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_one_bit_of_the_real_archive_altered_is_noticed(mirror, tmp_path):
+    content = bytearray(gzip.decompress((mirror / "mnist" / LABELS).read_bytes()))
+    content[5000] ^= 1
+    (tmp_path / LABELS).write_bytes(gzip.compress(bytes(content), 1))
+    with pytest.raises(UserError, match="the file was altered"):
+        archives.check_mnist_file(tmp_path / LABELS)
+
+
+def write_h5(path: Path, bank: archives.Digits, **changes: np.ndarray) -> None:
+    ends = {"train": slice(0, 50_000), "validation": slice(50_000, 60_000), "test": slice(60_000, 70_000)}
+    with h5py.File(path, "w") as h5:
+        for name, part in ends.items():
+            arrays = {name: bank.images[part].reshape(-1, 784).astype(np.float32) / 255, f"{name}_labels": bank.labels[part]}
+            for key, array in (arrays | {k: v for k, v in changes.items() if k in arrays}).items():
+                h5[key] = array
+
+
+def test_mnist_h5_gives_the_digits_of_the_archive(mirror, tmp_path):
+    bank = archives.read_mnist_archive(mirror / "mnist")
+    write_h5(tmp_path / "mnist.h5", bank)
+    again = archives.read_mnist_h5(tmp_path / "mnist.h5")
+    assert np.array_equal(bank.images, again.images)
+    assert np.array_equal(bank.labels, again.labels)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"test": np.zeros((10_000, 783), np.float32)}, r"'test' is \(10000, 783\), not \(10000, 784\)"),
+    ({"test": np.full((10_000, 784), 1.5, np.float32)}, "'test' has values outside"),
+    ({"test": np.full((10_000, 784), 0.5001, np.float32)}, "'test' is not bytes divided by 255"),
+    ({"test_labels": np.full(10_000, 11)}, "'test_labels' has labels outside 0 to 9")])
+def test_mnist_h5_of_the_wrong_shape_or_range(tmp_path, change, words):
+    bank = archives.Digits(np.zeros((70_000, 28, 28), np.uint8), np.zeros(70_000, np.uint8))
+    write_h5(tmp_path / "mnist.h5", bank, **change)
+    with pytest.raises(UserError, match=words):
+        archives.read_mnist_h5(tmp_path / "mnist.h5")
+
+
+def test_mnist_h5_truncated(tmp_path):
+    bank = archives.Digits(np.zeros((70_000, 28, 28), np.uint8), np.zeros(70_000, np.uint8))
+    write_h5(tmp_path / "whole.h5", bank)
+    (tmp_path / "mnist.h5").write_bytes((tmp_path / "whole.h5").read_bytes()[:100_000])
+    with pytest.raises(UserError, match=r"mnist\.h5: not readable as HDF5"):
+        archives.read_mnist_h5(tmp_path / "mnist.h5")
+
+
+def test_more_digits_asked_for_than_there_are():
+    bank = archives.Digits(np.zeros((5, 8, 8), np.uint8), np.zeros(5, np.uint8))
+    with pytest.raises(UserError, match="ask for 6, the bank has 5"):
+        archives.cut(bank, {"train": 4, "dev": 1, "test": 1})
