@@ -1,5 +1,6 @@
 """The model against itself written out plainly, its parts against autograd, its sizes against the published ones."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -78,10 +79,11 @@ def test_each_switch_alone_changes_the_bound_and_the_preset_is_all_of_them(switc
 def test_windows_of_one_pixel_work_and_oblong_pictures_read_what_is_there():
     config = replace(PRIMES, read_window=1, write_window=1)
     assert torch.isfinite(make(config).bound(*inputs(config)).cost).all()
-    place = attention.Window(*(torch.full((1, 1), v, dtype=torch.double) for v in (11.0, 4.0, 1.0, 0.05, 1.0)))
-    f_y, f_x = attention.filters(place, 13, 17, 3, PAPER)
+    # A sharp window of stride 1 around column 11, row 4: g = 2 (place + 1) / (extent + 1) - 1.
+    parameters = torch.tensor([[2 * 12 / 18 - 1, 2 * 5 / 14 - 1, math.log(2 / 16), math.log(0.05**2), 0.0]], dtype=torch.double)
+    lens = attention.look(parameters, 13, 17, 3, PAPER)
     picture = torch.arange(13 * 17, dtype=torch.double).view(1, 13, 1, 17)
-    seen = attention.read(picture, f_y, f_x)[0, :, 0]
+    seen = attention.read(picture, lens)[0, :, 0]
     torch.testing.assert_close(seen, picture[0, 3:6, 0, 10:13])
 
 
@@ -95,21 +97,19 @@ def test_where_a_window_of_zeros_lies(size, extent, geometry, centre):
 
 
 def test_filters_sum_to_one_inside_and_are_damped_by_the_released_sum():
-    place = attention.window(torch.zeros(1, 5), 20, 20, 4, PAPER)
-    f_y, _ = attention.filters(place, 20, 20, 4, PAPER)
-    torch.testing.assert_close(f_y.sum(-1), torch.ones(1, 4))
-    damped, _ = attention.filters(place, 20, 20, 4, PAPER._replace(epsilon=RELEASED.epsilon))
-    assert (damped.sum(-1) < f_y.sum(-1)).all()
+    whole = attention.look(torch.zeros(1, 5), 20, 20, 4, PAPER)
+    torch.testing.assert_close(whole.f_y.sum(-1), torch.ones(1, 4))
+    damped = attention.look(torch.zeros(1, 5), 20, 20, 4, PAPER._replace(epsilon=RELEASED.epsilon))
+    assert (damped.f_y.sum(-1) < whole.f_y.sum(-1)).all()
 
 
 def test_write_is_the_transpose_of_read():
     """<write(w), x> = <w, read(x)> for all w and x."""
     generator = torch.Generator().manual_seed(3)
-    place = attention.window(torch.randn(2, 5, generator=generator, dtype=torch.double), 13, 17, 5, PAPER)
-    f_y, f_x = attention.filters(place, 13, 17, 5, PAPER)
+    lens = attention.look(torch.randn(2, 5, generator=generator, dtype=torch.double), 13, 17, 5, PAPER)
     x = torch.randn(2, 13, 3, 17, generator=generator, dtype=torch.double)
     w = torch.randn(2, 5, 3, 5, generator=generator, dtype=torch.double)
-    torch.testing.assert_close((attention.write(w, f_y, f_x) * x).sum(), (w * attention.read(x, f_y, f_x)).sum())
+    torch.testing.assert_close((attention.write(w, lens) * x).sum(), (w * attention.read(x, lens)).sum())
 
 
 def test_hand_written_gradients():

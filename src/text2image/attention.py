@@ -26,11 +26,19 @@ RELEASED = Geometry(centred_grid=False, centred_origin=False, epsilon=1e-4)
 class Window(NamedTuple):
     """A window in pixels, counted from 0 at the centre of the first pixel; each (B, 1)."""
 
-    x: Tensor       # centre, columns
-    y: Tensor       # centre, rows
-    stride: Tensor  # between neighbouring filters
-    sigma: Tensor   # standard deviation of each filter
-    gamma: Tensor   # intensity
+    x: Tensor         # centre, columns
+    y: Tensor         # centre, rows
+    stride: Tensor    # between neighbouring filters
+    variance: Tensor  # of each filter
+    gamma: Tensor     # intensity
+
+
+class Lens(NamedTuple):
+    """What pictures are read or written through."""
+
+    f_y: Tensor    # (B, N, H)
+    f_x: Tensor    # (B, N, W)
+    gamma: Tensor  # (B, 1)
 
 
 def window(parameters: Tensor, height: int, width: int, size: int, geometry: Geometry) -> Window:
@@ -38,13 +46,11 @@ def window(parameters: Tensor, height: int, width: int, size: int, geometry: Geo
 
     Equations 22 to 24 of DRAW; the order of the five is that of the released code. An N of 1 has no stride.
     """
-    g_x, g_y, log_delta, log_variance, log_gamma = parameters.unsqueeze(-1).unbind(1)
+    g_x, g_y = parameters[:, :2].unsqueeze(-1).unbind(1)
+    delta, variance, gamma = parameters[:, 2:].exp().unsqueeze(-1).unbind(1)
     origin = 1 if geometry.centred_origin else 0  # DRAW counts pixels from 1; the released code mixes both counts
-    return Window(x=(width + 1) / 2 * (g_x + 1) - origin,
-                  y=(height + 1) / 2 * (g_y + 1) - origin,
-                  stride=(max(height, width) - 1) / max(size - 1, 1) * log_delta.exp(),
-                  sigma=(log_variance / 2).exp(),
-                  gamma=log_gamma.exp())
+    return Window(x=(width + 1) / 2 * (g_x + 1) - origin, y=(height + 1) / 2 * (g_y + 1) - origin,
+                  stride=(max(height, width) - 1) / max(size - 1, 1) * delta, variance=variance, gamma=gamma)
 
 
 def grid(size: int, geometry: Geometry, like: Tensor) -> Tensor:
@@ -53,17 +59,18 @@ def grid(size: int, geometry: Geometry, like: Tensor) -> Tensor:
     return torch.arange(size, dtype=like.dtype, device=like.device) - first
 
 
-def filters(place: Window, height: int, width: int, size: int, geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Filter banks F_y (B, N, H) and F_x (B, N, W); DRAW equations 25 and 26."""
-    offsets = place.stride * grid(size, geometry, place.stride)                # (B, N)
-    precision = (-0.5 / place.sigma.square()).unsqueeze(-1)                    # (B, 1, 1)
-    if height == width:
-        centres = torch.cat([place.y, place.x], 1).unsqueeze(-1) + offsets.unsqueeze(1)        # (B, 2, N)
-        banks = _Bank.apply(centres.flatten(1).unsqueeze(-1), precision, height, geometry.epsilon)
-        f_y, f_x = banks.view(len(offsets), 2, size, height).unbind(1)
-        return f_y, f_x
-    return tuple(_Bank.apply((centre + offsets).unsqueeze(-1), precision, extent, geometry.epsilon)
-                 for centre, extent in ((place.y, height), (place.x, width)))  # type: ignore[return-value]
+def look(parameters: Tensor, height: int, width: int, size: int, geometry: Geometry) -> Lens:
+    """(B, 5) network outputs as filter banks; DRAW equations 25 and 26."""
+    place = window(parameters, height, width, size, geometry)
+    offsets = place.stride * grid(size, geometry, parameters)                  # (B, N)
+    precision = (-0.5 / place.variance).unsqueeze(-1)                          # (B, 1, 1)
+    if height == width:  # both banks at once
+        centres = torch.cat([place.y + offsets, place.x + offsets], 1).unsqueeze(-1)           # (B, 2N, 1)
+        f_y, f_x = _Bank.apply(centres, precision, height, geometry.epsilon).split(size, 1)
+    else:
+        f_y, f_x = (_Bank.apply((centre + offsets).unsqueeze(-1), precision, extent, geometry.epsilon)
+                    for centre, extent in ((place.y, height), (place.x, width)))
+    return Lens(f_y, f_x, place.gamma)
 
 
 class _Bank(Function):
@@ -93,17 +100,17 @@ class _Bank(Function):
         return d_centres, by_distance.mul_(distance).sum((1, 2), keepdim=True), None, None
 
 
-def read(rows: Tensor, f_y: Tensor, f_x: Tensor) -> Tensor:
-    """F_y x F_x^T for every channel: (B, H, C, W) seen through the window, (B, N, C, N)."""
+def read(rows: Tensor, lens: Lens) -> Tensor:
+    """F_y x F_x^T for every channel: (B, H, C, W) seen through the lens, (B, N, C, N)."""
     b, h, c, w = rows.shape
-    n = f_y.shape[1]
-    columns = torch.bmm(f_y, rows.reshape(b, h, c * w))                        # (B, N, C*W)
-    return torch.bmm(columns.view(b, n * c, w), f_x.mT).view(b, n, c, n)
+    n = lens.f_y.shape[1]
+    columns = torch.bmm(lens.f_y, rows.reshape(b, h, c * w))                   # (B, N, C*W)
+    return torch.bmm(columns.view(b, n * c, w), lens.f_x.mT).view(b, n, c, n)
 
 
-def write(patch: Tensor, f_y: Tensor, f_x: Tensor) -> Tensor:
+def write(patch: Tensor, lens: Lens) -> Tensor:
     """F_y^T w F_x for every channel: a patch (B, N, C, N) laid on the canvas, (B, H, C, W)."""
     b, n, c, _ = patch.shape
-    h, w = f_y.shape[2], f_x.shape[2]
-    columns = torch.bmm(patch.reshape(b, n * c, n), f_x)                       # (B, N*C, W)
-    return torch.bmm(f_y.mT, columns.view(b, n, c * w)).view(b, h, c, w)
+    h, w = lens.f_y.shape[2], lens.f_x.shape[2]
+    columns = torch.bmm(patch.reshape(b, n * c, n), lens.f_x)                  # (B, N*C, W)
+    return torch.bmm(lens.f_y.mT, columns.view(b, n, c * w)).view(b, h, c, w)

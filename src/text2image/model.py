@@ -19,7 +19,8 @@ Inside the recurrence pictures lie as (B, H, C, W): rows first, so that one prod
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from text2image import attention
+from text2image.attention import Lens
 from text2image.config import parameter
 from text2image.errors import UserError
 from text2image.gathered import GatheredLinear
@@ -237,24 +239,24 @@ class AlignDRAW(nn.Module):
         c, size = self.config, len(words)
         self._check(words, noise, images)
         h_lang = self.caption_encoder(words)                                   # (B, L, 2M)
-        keys = h_lang @ self.align.language.mT                                 # (B, L, A): U h_lang
-        glimpse = Glimpse(self, h_lang, keys, images)
+        glimpse = Glimpse(self, h_lang, images)
         state = State(h=self.h0_generate.expand(size, -1), cell=h_lang.new_zeros(size, c.generate_units),
                       canvas=self.c0.expand(size, -1, -1, -1),
                       infer_h=self.h0_infer.expand(size, -1), infer_cell=h_lang.new_zeros(size, c.infer_units))
         spoken = glimpse.speak(state.h)
-        kl = log_weight = h_lang.new_zeros(size)
-        steps = []
-        for t, epsilon in enumerate(noise):
-            state, spoken, costs, step = glimpse(state, spoken, epsilon, first=t == 0)
-            if images is not None:
-                kl, log_weight = kl + costs[0], log_weight + costs[1]
+        spoken["prior"] = h_lang.new_zeros(size, 2 * c.latent)                 # P(Z_1) = N(0, I)
+        gaussians, steps = [], []
+        for epsilon in noise:
+            state, spoken, gaussian, step = glimpse(state, spoken, epsilon)
+            gaussians.append(gaussian)
             if trace:
                 steps.append(step)
         bound = None
         if images is not None:
-            likelihood = F.binary_cross_entropy_with_logits(state.canvas, glimpse.rows, reduction="none").flatten(1).sum(1)
-            bound = Bound(likelihood, kl, log_weight - likelihood)
+            posterior, prior = (torch.stack(parts) for parts in zip(*gaussians, strict=True))  # (T, B, 2D)
+            kl, log_ratio = divergence(posterior, prior, noise)
+            cost = F.binary_cross_entropy_with_logits(state.canvas, glimpse.rows, reduction="none").flatten(1).sum(1)
+            bound = Bound(cost, kl, log_ratio - cost)
         if not trace:
             return bound, None
         canvases, writes, reads, alphas = (torch.stack(parts) for parts in zip(*steps, strict=True))
@@ -282,28 +284,28 @@ class State(NamedTuple):
 class Glimpse:
     """One glimpse of the recurrence, equations 1 to 5 of the paper, with all that stays the same over the glimpses.
 
-    Everything that h_gen speaks to (read, align, prior and both LSTMs of the next glimpse; write and patch of
-    this one) is a linear map of it: one product a glimpse, whose outputs `speak` names.
+    Everything that h_gen speaks to (write and patch of this glimpse; align, read, prior and both LSTMs of the next)
+    is a linear map of it: one product a glimpse, whose outputs `speak` names.
     """
 
-    def __init__(self, model: AlignDRAW, h_lang: Tensor, keys: Tensor, images: Tensor | None):
+    def __init__(self, model: AlignDRAW, h_lang: Tensor, images: Tensor | None):
         c = self.config = model.config
-        self.geometry = c.geometry
-        self.h_lang, self.keys, self.v = h_lang, keys, model.align.v
+        self.h_lang, self.v = h_lang, model.align.v
+        self.keys = h_lang @ model.align.language.mT                           # (B, L, A): U h_lang
         self.rows = None if images is None else images.transpose(1, 2).contiguous()  # (B, H, C, W)
-        self.seen_size = 2 * c.channels * c.read_window**2
+        self.released_scale = c.released("posterior_scale")
 
         def product(weight: Tensor, bias: Tensor | None = None) -> GatheredLinear:
             return GatheredLinear(weight, bias, model.precision)
 
-        no_bias = keys.new_zeros(2 * c.latent)
+        no_bias = self.keys.new_zeros(2 * c.latent)
         heads = {"write": (model.write.weight, model.write.bias),
                  "patch": (model.patch.weight, model.patch.bias),
                  "align": (model.align.generate.weight, model.align.generate.bias),
                  "prior": (model.prior.weight, no_bias if model.prior.bias is None else model.prior.bias),
                  "generate": (model.generate.weight_hidden, model.generate.bias)}
         if images is not None:
-            seen, heard = model.infer.weight_input.split((self.seen_size, c.generate_units), 1)
+            seen, heard = model.infer.weight_input.split((2 * c.channels * c.read_window**2, c.generate_units), 1)
             heads |= {"read": (model.read.weight, model.read.bias), "infer": (heard, model.infer.bias)}
             self.infer = product(torch.cat([seen, model.infer.weight_hidden], 1))
             self.posterior = product(model.posterior.weight, model.posterior.bias)
@@ -313,68 +315,83 @@ class Glimpse:
         weights, biases = zip(*heads.values(), strict=True)
         self.heads = product(torch.cat(weights), torch.cat(biases))
 
-    def speak(self, h: Tensor) -> dict[str, Tensor]:
-        """All linear maps of h_gen (B, U), by the name of what hears them."""
-        return dict(zip(self.names, self.heads(h).split(self.sizes, 1), strict=True))
+    def speak(self, h: Tensor) -> dict[str, Any]:
+        """All linear maps of h_gen (B, U), by the name of what hears them, and the windows that two of them open."""
+        spoken: dict[str, Any] = dict(zip(self.names, self.heads(h).split(self.sizes, 1), strict=True))
+        spoken["write_lens"], spoken["read_lens"] = self._lenses(spoken["write"], spoken.get("read"))
+        return spoken
 
-    def __call__(self, state: State, spoken: dict[str, Tensor], epsilon: Tensor, first: bool):
-        """state and spoken of the glimpse before, noise (B, D): the new ones, the costs, and what was done."""
+    def _lenses(self, write: Tensor, read: Tensor | None) -> tuple[Lens, Lens | None]:
         c = self.config
-        prior = (None, None) if first else spoken["prior"].tanh().chunk(2, 1)  # P(Z_1) = N(0, I)
+        look = partial(attention.look, height=c.height, width=c.width, geometry=c.geometry)
+        if read is None:
+            return look(write, size=c.write_window), None
+        if c.read_window != c.write_window:
+            return look(write, size=c.write_window), look(read, size=c.read_window)
+        both = look(torch.stack([write, read]).flatten(0, 1), size=c.read_window)
+        return Lens(*(part[:len(write)] for part in both)), Lens(*(part[len(write):] for part in both))
+
+    def __call__(self, state: State, spoken: dict[str, Any], epsilon: Tensor):
+        """state and spoken of the glimpse before, noise (B, D).
+
+        Gives the new ones; posterior and prior of z_t, (B, 2D) each, see `gaussian`; and what was done, for `Trace`.
+        """
         sentence, alpha = self._align(spoken["align"])
-        infer_h, infer_cell, costs = state.infer_h, state.infer_cell, None
+        infer_h, infer_cell, posterior = state.infer_h, state.infer_cell, None
+        prior = gaussian(spoken["prior"].tanh())
         if self.rows is None:
-            z = epsilon if first else prior[0] + prior[1].exp() * epsilon      # z_t ~ P(Z_t), equation 1
+            mean, log_sigma = prior                                            # z_t ~ P(Z_t), equation 1
         else:
-            seen = self._read(spoken["read"], state.canvas)
-            gates = self.infer(torch.cat([seen, infer_h], 1)) + spoken["infer"]
-            infer_h, infer_cell = lstm_step(gates, infer_cell)
-            mean, log_sigma = self.posterior(infer_h).chunk(2, 1)
-            if c.released("posterior_scale"):
+            seen = self._read(spoken["read_lens"], state.canvas)
+            infer_h, infer_cell = lstm_step(self.infer(torch.cat([seen, infer_h], 1)) + spoken["infer"], infer_cell)
+            posterior = self.posterior(infer_h)
+            mean, log_sigma = gaussian(posterior)                              # z_t ~ Q(Z_t)
+            if self.released_scale:
                 log_sigma = 0.5 * log_sigma
-            z = mean + log_sigma.exp() * epsilon                               # z_t ~ Q(Z_t)
-            costs = _divergence(z, epsilon, mean, log_sigma, *prior)
+                posterior = torch.cat([mean, log_sigma], 1)
+        z = torch.addcmul(mean, log_sigma.exp(), epsilon)
         gates = self.generate(torch.cat([z, sentence], 1)) + spoken["generate"]
         h, cell = lstm_step(gates, state.cell)                                 # equation 3
         after = self.speak(h)
-        canvas = state.canvas + self._write(after["write"], after["patch"])    # equation 4
-        read = spoken["read"] if self.rows is not None else torch.zeros_like(after["write"])
-        return State(h, cell, canvas, infer_h, infer_cell), after, costs, (canvas, after["write"], read, alpha)
+        canvas = state.canvas + self._write(after["write_lens"], after["patch"])  # equation 4
+        read = spoken["read"] if "read" in spoken else torch.zeros_like(after["write"])
+        done = (canvas, after["write"], read, alpha)
+        return State(h, cell, canvas, infer_h, infer_cell), after, (posterior, torch.cat(prior, 1)), done
 
     def _align(self, query: Tensor) -> tuple[Tensor, Tensor]:
         scores = (self.keys + query.unsqueeze(1)).tanh() @ self.v              # (B, L)
         alpha = scores.softmax(1)
         return torch.bmm(alpha.unsqueeze(1), self.h_lang).squeeze(1), alpha    # equation 2
 
-    def _read(self, parameters: Tensor, canvas: Tensor) -> Tensor:
-        """[x, x - sigma(c)] seen through the window, (B, 2*N*C*N); the second is a difference of two readings."""
-        c = self.config
-        place = attention.window(parameters, c.height, c.width, c.read_window, self.geometry)
-        f_y, f_x = attention.filters(place, c.height, c.width, c.read_window, self.geometry)
-        picture = attention.read(self.rows, f_y, f_x).flatten(1)
-        drawn = attention.read(canvas.sigmoid(), f_y, f_x).flatten(1)
-        return place.gamma * torch.cat([picture, picture - drawn], 1)
+    def _read(self, lens: Lens, canvas: Tensor) -> Tensor:
+        """[x, x - sigma(c)] seen through the lens, (B, 2*N*C*N); the second is a difference of two readings."""
+        picture = attention.read(self.rows, lens).flatten(1)
+        drawn = attention.read(canvas.sigmoid(), lens).flatten(1)
+        return lens.gamma * torch.cat([picture, picture - drawn], 1)
 
-    def _write(self, parameters: Tensor, patch: Tensor) -> Tensor:
-        c, n = self.config, self.config.write_window
-        place = attention.window(parameters, c.height, c.width, n, self.geometry)
-        f_y, f_x = attention.filters(place, c.height, c.width, n, self.geometry)
-        return attention.write((patch / place.gamma).view(-1, n, c.channels, n), f_y, f_x)
+    def _write(self, lens: Lens, patch: Tensor) -> Tensor:
+        n = self.config.write_window
+        return attention.write((patch / lens.gamma).view(-1, n, self.config.channels, n), lens)
 
 
-def _divergence(z: Tensor, epsilon: Tensor, mean: Tensor, log_sigma: Tensor,
-                prior_mean: Tensor | None, prior_log_sigma: Tensor | None) -> tuple[Tensor, Tensor]:
-    """KL(Q || P) of diagonal Gaussians, and log P(z) - log Q(z) of the drawn z; each (B,), in nats."""
-    distance, drawn = mean, z
-    if prior_mean is not None:
-        scale = (-prior_log_sigma).exp()
-        distance, drawn = (mean - prior_mean) * scale, (z - prior_mean) * scale
-        log_ratio = log_sigma - prior_log_sigma                                # log sigma_Q / sigma_P
-    else:
-        log_ratio = log_sigma
-    kl = 0.5 * ((2 * log_ratio).exp() + distance.square() - 1) - log_ratio
-    weight = 0.5 * (epsilon.square() - drawn.square()) + log_ratio
-    return kl.sum(1), weight.sum(1)
+def gaussian(parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and log sigma, (..., D) each, of (..., 2D) parameters."""
+    mean, log_sigma = parameters.chunk(2, -1)
+    return mean, log_sigma
+
+
+def divergence(posterior: Tensor, prior: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Over all glimpses, for diagonal Gaussians (T, B, 2D) each and the noise (T, B, D) that z was drawn with:
+    sum of KL(Q || P), and of log P(z) - log Q(z); each (B,), in nats."""
+    mean, log_sigma = gaussian(posterior)
+    prior_mean, prior_log_sigma = gaussian(prior)
+    log_ratio = log_sigma - prior_log_sigma                                    # log sigma_Q / sigma_P
+    ratio = log_ratio.exp()
+    distance = (mean - prior_mean) * (-prior_log_sigma).exp()                  # in sigma_P
+    kl = 0.5 * (ratio.square() + distance.square() - 1) - log_ratio
+    drawn = torch.addcmul(distance, ratio, noise)                              # z - mu_P, in sigma_P
+    weight = 0.5 * (noise.square() - drawn.square()) + log_ratio
+    return kl.sum((0, 2)), weight.sum((0, 2))
 
 
 def count_parameters(model: nn.Module) -> int:

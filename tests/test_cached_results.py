@@ -1,0 +1,70 @@
+"""Results come with a clone: the remote inside this repository, and an S3 one."""
+
+import json
+
+import pytest
+
+from tests.conftest import ROOT, Repository
+
+LARGEST_REMOTE = 30 * 2**20  # bytes
+
+
+@pytest.fixture(scope="module")
+def clone(checkout, tmp_path_factory) -> Repository:
+    path = tmp_path_factory.mktemp("clone") / "text2image"
+    checkout.run("git", "clone", "-q", str(checkout.path), str(path))
+    repository = Repository(path)
+    repository.dvc("pull")
+    return repository
+
+
+def test_a_clone_is_up_to_date_after_a_pull_and_repro_runs_nothing(clone):
+    assert "up to date" in clone.dvc("status")
+    said = clone.dvc("repro")
+    assert "Running stage" not in said
+    assert "up to date" in said
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("run", ["digits", "shapes"])
+def test_the_metrics_in_git_are_those_of_the_checkpoints(clone, run):
+    """Scored anew from what was pulled; another processor may round otherwise."""
+    recorded = json.loads(clone.read(f"metrics/evaluate/{run}.json"))
+    clone.stage("evaluate", run, run)
+    again = json.loads(clone.read(f"metrics/evaluate/{run}.json"))
+    for split, numbers in recorded.items():
+        assert again[split]["captions"] == numbers["captions"]
+        for name in ("bound", "reconstruction", "kl"):
+            assert again[split][name] == pytest.approx(numbers[name], rel=1e-3), (split, name)
+
+
+def test_the_remote_in_this_repository_stays_small():
+    assert sum(path.stat().st_size for path in (ROOT / "dvc-remote").rglob("*") if path.is_file()) < LARGEST_REMOTE
+
+
+def test_push_and_pull_with_s3(short, tmp_path, monkeypatch):
+    """A real S3 API, moto's server; the commands are README's."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    for name, value in (("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(name, value)
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="results")
+        copy = short.copy(tmp_path / "text2image")
+        copy.environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+        copy.dvc("remote", "add", "s3", "s3://results/text2image")
+        copy.dvc("remote", "modify", "s3", "endpointurl", f"http://{host}:{port}")
+        assert "files pushed" in copy.dvc("push", "-r", "s3")
+        copy.commit()
+        clone = tmp_path / "clone"
+        copy.run("git", "clone", "-q", str(copy.path), str(clone))
+        other = Repository(clone)
+        other.environment = copy.environment
+        other.dvc("pull", "-r", "s3")
+        assert "up to date" in other.dvc("status")
+    finally:
+        server.stop()

@@ -1,0 +1,112 @@
+"""dvc.yaml tells the truth: what each stage imports, what it reads, which parameters it takes."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from dvc.utils.serialize import load_yaml, modify_yaml
+
+from tests.conftest import ROOT, Repository
+from tests.imports import closure
+
+STAGES = ("fetch", "preprocess", "train", "sample", "evaluate")
+
+
+def everything_on(repository: Repository) -> None:
+    """Switch on every dataset and run that params.yaml describes, as its comments say."""
+    repository.replace("params.yaml", "    # mnist: {", "    mnist: {")
+
+
+@pytest.fixture(scope="module")
+def everything(checkout, tmp_path_factory) -> Repository:
+    repository = checkout.copy(tmp_path_factory.mktemp("everything") / "text2image")
+    everything_on(repository)
+    return repository
+
+
+@pytest.fixture(scope="module")
+def stages(everything) -> dict[str, object]:
+    with Repo(str(everything.path)) as repo:
+        return {stage.addressing.split(":")[-1]: stage for stage in repo.index.stages}
+
+
+def paths(dependencies) -> set[str]:
+    return {dependency.def_path for dependency in dependencies if not dependency.def_path.endswith("params.yaml")}
+
+
+def test_each_stage_is_there_for_every_dataset_or_run(everything, stages):
+    parameters = load_yaml(str(everything.path / "params.yaml"))
+    assert parameters["pipeline"]["datasets"].keys() == parameters["datasets"].keys()
+    assert parameters["pipeline"]["runs"].keys() == parameters["runs"].keys()
+    expected = {f"{stage}@{name}" for stage in STAGES[:2] for name in parameters["datasets"]}
+    expected |= {f"{stage}@{name}" for stage in STAGES[2:] for name in parameters["runs"]}
+    assert set(stages) == expected
+
+
+def test_plain_repro_deals_with_the_embedded_runs_alone(checkout):
+    listed = {line.split()[0] for line in checkout.dvc("stage", "list").splitlines()}
+    assert listed == {f"{stage}@{name}" for stage in STAGES for name in ("digits", "shapes")}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_dependencies_are_exactly_the_modules_imported(stages, stage):
+    for name, declared in stages.items():
+        if name.startswith(f"{stage}@"):
+            code = {path for path in paths(declared.deps) if path.startswith(("src/", "pipeline/"))}
+            assert code == closure(ROOT / "pipeline" / f"{stage}.py")
+            assert declared.cmd.startswith(f"PYTHONPATH=src python -m pipeline.{stage} {name.split('@')[1]}")
+
+
+def test_a_stage_reads_only_what_another_writes_or_git_holds(everything, stages):
+    written = {out.def_path for stage in stages.values() for out in stage.outs}
+    for stage in stages.values():
+        for path in paths(stage.deps):
+            if not any(path == out or path.startswith(out + "/") for out in written):
+                assert (everything.path / path).is_file(), path
+
+
+def leaves(block, prefix: str = ""):
+    for name, value in block.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def test_every_leaf_of_params_yaml_reaches_a_stage(everything, stages):
+    declared = {name for stage in stages.values() for dependency in stage.params for name in dependency.params}
+    for leaf in leaves(load_yaml(str(everything.path / "params.yaml"))):
+        if not leaf.startswith("pipeline."):  # these shape dvc.yaml itself
+            assert any(leaf == name or leaf.startswith(name + ".") for name in declared), leaf
+
+
+def test_params_yaml_is_in_the_form_that_dvc_writes_back(tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    with modify_yaml(str(tmp_path / "params.yaml")):
+        pass
+    assert (tmp_path / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["fetch@digits", "fetch@shapes", "preprocess@digits", "preprocess@shapes", "train@digits",
+                                   "sample@digits", "evaluate@shapes"])
+def test_a_stage_runs_in_a_folder_that_holds_its_declared_dependencies_alone(short, tmp_path, stage):
+    with Repo(str(short.path)) as repo:
+        declared = next(s for s in repo.index.stages if s.addressing.split(":")[-1] == stage)
+        needed, command, outs = paths(declared.deps), declared.cmd, [out.def_path for out in declared.outs]
+    bare = Repository(tmp_path / "bare")
+    for name in {"params.yaml", "dvc.yaml", ".dvc/config", *needed}:
+        source, target = short.path / name, bare.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy(source, target)
+    bare.run("git", "init", "-q")
+    bare.run("sh", "-c", command)
+    for out in outs:
+        assert (bare.path / out).exists(), out
+        same = [p for p in [short.path / out, *Path(short.path / out).rglob("*")] if p.is_file() and p.suffix != ".png"]
+        for file in same:
+            assert file.read_bytes() == (bare.path / file.relative_to(short.path)).read_bytes(), f"{file}: not reproduced"
+    assert not (bare.path / "state").exists() or not any((bare.path / "state").iterdir()), "work in progress is left behind"
