@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from pipeline import stage
-from text2image import checkpoints, devices, figures, sampling
+from text2image import checkpoints, devices, disk, figures, sampling
 from text2image.captions import pad
 from text2image.config import from_mapping
 from text2image.errors import UserError
@@ -37,11 +37,8 @@ def sample(parameters: dict[str, Any], run: str, captions_file: str) -> None:
         figures.film(out / "film.gif", drawn.canvases[:, :IN_FILM], drawn.windows[:, :IN_FILM], config.scale)
         figures.attended_words(out / "words.png", drawn.canvases[:, strips], drawn.alphas[:, strips],
                                [checkpoint.vocabulary.decode(ids[i]) for i in strips])
-        raw = Path("data/samples") / f"{run}.npz"
-        raw.parent.mkdir(parents=True, exist_ok=True)
-        partial = raw.with_suffix(".partial.npz")
-        np.savez_compressed(partial, captions=np.array(captions), words=pad(ids)[0], seed=config.seed, **drawn._asdict())
-        partial.replace(raw)
+        with disk.whole(Path("data/samples") / f"{run}.npz") as partial:
+            np.savez_compressed(partial, captions=np.array(captions), words=pad(ids)[0], seed=config.seed, **drawn._asdict())
 
 
 def read_captions(path: Path) -> list[str]:

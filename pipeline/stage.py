@@ -4,7 +4,6 @@ A stage is run as `PYTHONPATH=src python -m pipeline.NAME KEY ...` from the repo
 experiment in a copy of the repository runs the copy's own code.
 """
 
-import errno
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ import torch
 from dvc.exceptions import DvcException
 
 import text2image
+from text2image import disk
 from text2image.errors import UserError, UserWarningLine
 
 STATE = "TEXT2IMAGE_STATE"
@@ -44,10 +44,10 @@ def main(stage: str, work: Callable[..., None]) -> NoReturn:
         _fail("interrupted; `dvc repro` goes on from what was saved last", 130)
     except torch.OutOfMemoryError:
         _fail("the GPU is out of memory: lower batch_size")
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if not disk.is_full(error):
             raise
-        _fail(f"the disk is full ({error.filename or 'while writing'}): make room and run `dvc repro` again")
+        _fail("the disk is full: make room and run `dvc repro` again")
     sys.exit(0)
 
 
@@ -86,10 +86,8 @@ def output_folder(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, with the same bytes on every system."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)
+    with disk.whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
+MIRROR = os.environ.get("TEXT2IMAGE_MIRROR", "")
 SHORT = {  # a few seconds a stage, on the real code path
     "runs.digits.train.epochs": 2, "runs.digits.train.epoch_size": 200, "runs.digits.train.dev_size": 100,
     "runs.digits.evaluate.captions": 100, "runs.digits.evaluate.importance_captions": 10,
@@ -108,10 +109,9 @@ def short(checkout, tmp_path_factory) -> Repository:
 @pytest.fixture
 def mirror() -> Path:
     """The directory that TEXT2IMAGE_MIRROR names, with MNIST below it."""
-    named = os.environ.get("TEXT2IMAGE_MIRROR", "")
-    if not (Path(named) / "mnist" / "train-images-idx3-ubyte.gz").is_file() or not named:
+    if not MIRROR or not (Path(MIRROR) / "mnist" / "train-images-idx3-ubyte.gz").is_file():
         pytest.skip("TEXT2IMAGE_MIRROR names no directory with mnist/train-images-idx3-ubyte.gz")
-    return Path(named)
+    return Path(MIRROR)
 
 
 @pytest.fixture(autouse=True)

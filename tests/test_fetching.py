@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from text2image import archives, fetching
+from text2image import archives, disk, fetching
 from text2image.errors import UserError
 
 CONTENT = b"captioned pictures " * 1000
@@ -128,8 +128,8 @@ def test_a_mirror_stands_in_for_every_host(host, tmp_path, monkeypatch):
 
 def test_a_disk_without_room_is_noticed_before_the_first_byte(host, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(UserError, match=r"the file has 19,000 bytes and the disk 1,000 free: make room"):
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(UserError, match=r"the disk is full: .* needs 19,000 bytes and has 1,000 free; make room"):
         fetching.fetch("file.bin", [host.base("good")], tmp_path, check)
     assert not list(tmp_path.iterdir())
 

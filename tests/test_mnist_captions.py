@@ -114,5 +114,5 @@ def test_what_cannot_be_is_refused():
         Canvas(60, Span(0, 2), Span(30, 32), Span(0, 4), Span(28, 40), Span(16, 18)).check(28, "canvas")
     with pytest.raises(UserError, match="twelve numbers"):
         Grammar.of({"held_out": [1, 2]}, "grammar")
-    with pytest.raises(UserError, match="the word 'ten' of the caption 'the digit ten .' is not in the vocabulary"):
+    with pytest.raises(UserError, match=r"the word 'ten' of the caption 'the digit ten \.' is not in the vocabulary"):
         VOCABULARY.encode("the digit ten .")

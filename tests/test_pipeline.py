@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,7 +162,7 @@ def refused(repository: Repository, stage: str, *arguments: str, **environment: 
     assert "Traceback" not in said
     *_, line = said.splitlines()
     assert line.startswith("error: ")
-    assert not list(repository.path.rglob("*.partial")), "something is half-written"
+    assert not list(repository.path.rglob("*.partial*")), "something is half-written"
     return line
 
 
@@ -219,18 +220,20 @@ def test_a_stage_that_is_not_switched_on(copy):
     assert "train@mnist" in refused(copy, "train", "mnist", "mnist")
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(copy, tmp_path):
-    """The outputs lie on a file system of 200 KB, where this process may mount one."""
-    target = copy.path / "data/prepared"
-    for path in sorted(target.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(target)], capture_output=True)
+@pytest.mark.parametrize(("folder", "stage", "arguments"), [
+    ("data/prepared", "preprocess", ("shapes",)), ("data/raw", "fetch", ("shapes",)), ("models", "train", ("digits", "digits")),
+    ("state", "train", ("digits", "digits")), ("samples", "sample", ("shapes", "captions/shapes.yaml"))])
+def test_a_full_disk_is_one_line_and_leaves_nothing(copy, folder, stage, arguments):
+    """What a stage writes lies on a file system of 40 KB, where this process may mount one."""
+    target = copy.path / folder
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(target)], capture_output=True)
     if mounted.returncode:
         pytest.skip("no right to mount a small file system here")
     try:
-        line = refused(copy, "preprocess", "shapes")
-        assert "the disk is full" in line
-        assert not list(target.iterdir())
+        assert "the disk is full" in refused(copy, stage, *arguments)
+        assert folder == "state" or not list(target.iterdir())
     finally:
         subprocess.run(["umount", str(target)], check=True)
 

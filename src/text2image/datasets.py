@@ -28,6 +28,7 @@ from torch import Tensor
 
 from text2image import mnist_captions
 from text2image.config import from_mapping
+from text2image.disk import require_room
 from text2image.errors import UserError
 from text2image.mnist_captions import Canvas, Grammar
 from text2image.seeds import numpy_generator
@@ -145,6 +146,7 @@ def as_float(images: Tensor) -> Tensor:
 def write_images(path: Path, images: np.ndarray, captions: np.ndarray, lengths: np.ndarray,
                  image_of_caption: np.ndarray) -> None:
     """One split of captioned pictures; arrays as in the module's docstring."""
+    require_room(path.parent, images.nbytes + captions.nbytes)  # HDF5 does not survive a full disk
     with h5py.File(path, "w") as h5:
         h5.attrs["format"] = FORMAT
         h5.attrs["kind"] = "images"
@@ -155,6 +157,7 @@ def write_images(path: Path, images: np.ndarray, captions: np.ndarray, lengths: 
 
 def write_digits(path: Path, digits: np.ndarray, labels: np.ndarray, grammar: Grammar, canvas: Canvas) -> None:
     """A bank of digits with the grammar and canvas that pictures are composed by."""
+    require_room(path.parent, digits.nbytes)
     with h5py.File(path, "w") as h5:
         h5.attrs["format"] = FORMAT
         h5.attrs["kind"] = "digits"

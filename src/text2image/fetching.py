@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from text2image.disk import require_room
 from text2image.errors import UserError
 
 MIRROR = "TEXT2IMAGE_MIRROR"
@@ -22,7 +23,6 @@ ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 1.0  # doubled at each attempt
 TIMEOUT_SECONDS = 30
 BLOCK = 1 << 20
-FREE_SPACE_MARGIN = 1 << 20
 USER_AGENT = "text2image/0.1"
 
 
@@ -67,7 +67,7 @@ def _copy(base: str, name: str, partial: Path) -> None:
         source = Path(base) / name
         if not source.is_file():
             raise UserError(f"no file {name} in this directory")
-        _room_for(source.stat().st_size, partial)
+        require_room(partial.parent, source.stat().st_size)
         shutil.copyfile(source, partial)
         return
     url = f"{base.rstrip('/')}/{name}"
@@ -88,7 +88,7 @@ def _download(url: str, partial: Path) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         size = int(response.headers.get("Content-Length") or 0)
-        _room_for(size, partial)
+        require_room(partial.parent, size)
         bar = tqdm(total=size or None, unit="B", unit_scale=True, desc=Path(url).name, disable=None)
         with partial.open("wb") as file, bar:
             while block := response.read(BLOCK):
@@ -96,9 +96,3 @@ def _download(url: str, partial: Path) -> None:
                 bar.update(len(block))
             if size and file.tell() != size:
                 raise http.client.IncompleteRead(b"", size - file.tell())
-
-
-def _room_for(size: int, partial: Path) -> None:
-    free = shutil.disk_usage(partial.parent).free
-    if size + FREE_SPACE_MARGIN > free:
-        raise UserError(f"the file has {size:,} bytes and the disk {free:,} free: make room and run again")

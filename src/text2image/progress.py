@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from text2image.disk import whole
 from text2image.errors import UserError
 
 
@@ -59,9 +60,8 @@ class WorkInProgress:
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep `state`, whole or not at all."""
-        partial = self.path / "state.partial"
-        torch.save(state, partial)
-        partial.replace(self.path / "state.pt")
+        with whole(self.path / "state.pt") as partial, partial.open("wb") as file:
+            torch.save(state, file)
 
     def finish(self) -> None:
         """The work is done and its results are safe: forget it."""
