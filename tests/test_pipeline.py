@@ -86,9 +86,6 @@ def test_an_experiment_and_how_it_compares(copy):
     assert "Could not override" in copy.dvc("exp", "run", "-S", "runs.digits.train.lerning_rate=1", code=None)
 
 
-MARK = 'SPLITS = ("train", "dev", "test", "test_held_out")'
-
-
 def test_a_queued_or_temporary_experiment_runs_the_code_of_its_own_copy(copy, tmp_path):
     """The workspace's package is installed, editable, in the environment that the experiments run in."""
     environment = tmp_path / "environment"
@@ -102,7 +99,7 @@ def test_a_queued_or_temporary_experiment_runs_the_code_of_its_own_copy(copy, tm
 
     def mark(name: str) -> None:
         copy.run("git", "checkout", "-q", "src/text2image/bounds.py")
-        copy.replace("src/text2image/bounds.py", '"captions": sum(batches.sizes)}\n\n\n@torch', f'"captions": "{name}"}}\n\n\n@torch')
+        copy.replace("src/text2image/bounds.py", '"captions": sum(batches.sizes), "images"', f'"captions": "{name}", "images"')
 
     def marks(experiment: str) -> set[str]:
         shown = json.loads(copy.run("git", "show", f"{experiment}:metrics/evaluate/digits.json"))

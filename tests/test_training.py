@@ -180,6 +180,7 @@ def test_batches_of_captions():
     assert first == again != other
     assert sorted(rows(data.in_order(10, 30))) == list(range(30))
     assert len(rows(data.shuffled(10, 30, "part"))) == 30
+    assert data.in_order(10, 31).images == 16  # two captions each
 
 
 def test_the_bounds_of_a_model():
@@ -188,7 +189,7 @@ def test_the_bounds_of_a_model():
     config = EvaluateConfig(captions=300, importance_captions=300, importance_samples=1, batch_size=50, seed=0, device="cpu")
     one = bounds.evaluate(model, DEV, config, "dev")
     assert one["bound"]["mean"] == pytest.approx(-(one["reconstruction"]["mean"] + one["kl"]["mean"]), abs=1e-3)
-    assert one["captions"] == 300
+    assert one["captions"] == one["images"] == 300
     pairs = [bounds.evaluate(model, DEV, replace(config, seed=seed), "dev") for seed in range(1, 4)]
     error = pairs[0]["importance_weighted"]["bound"]["se"] * math.sqrt(2 / 3)
     means = [np.mean([p["bound"]["mean"] for p in pairs]), np.mean([p["importance_weighted"]["bound"]["mean"] for p in pairs])]

@@ -52,7 +52,8 @@ def variational(model: AlignDRAW, batches: Batches, *stream: int | str) -> dict[
         bound = model.bound(images, words, _noise(model, len(words), *stream, i))
         for name, value in (("bound", -bound.cost), ("reconstruction", bound.reconstruction), ("kl", bound.kl)):
             parts[name].values.append(value.cpu())
-    return {name: part.summary() for name, part in parts.items()} | {"captions": sum(batches.sizes)}
+    return {name: part.summary() for name, part in parts.items()} | {
+        "captions": sum(batches.sizes), "images": batches.images}
 
 
 @torch.no_grad()

@@ -45,7 +45,8 @@ class Batch(NamedTuple):
 class Batches:
     """A pass over a dataset, batch by batch: any batch at any time, so that work can go on where it stopped."""
 
-    sizes: tuple[int, ...]
+    sizes: tuple[int, ...]      # captions in each
+    images: int                 # different pictures among all of them
     get: Callable[[int], Batch]
 
     def __len__(self) -> int:
@@ -97,7 +98,8 @@ class CaptionedImages:
             words = self.captions[torch.from_numpy(rows).to(self.captions.device), :int(self.lengths[rows[0]])]
             return Batch(as_float(self.images[at]), words)
 
-        return Batches(tuple(len(part) for part in parts), get)
+        images = len(np.unique(self.image_of_caption[np.concatenate(parts)])) if parts else 0
+        return Batches(tuple(len(part) for part in parts), images, get)
 
 
 class CaptionedDigits:
@@ -122,7 +124,7 @@ class CaptionedDigits:
             rows = slice(i * batch_size, (i + 1) * batch_size)
             return Batch(as_float(mnist_captions.compose(scenes[rows], self.digits, self.canvas.size)), words[rows])
 
-        return Batches(tuple(min(batch_size, size - i) for i in range(0, size, batch_size)), get)
+        return Batches(tuple(min(batch_size, size - i) for i in range(0, size, batch_size)), size, get)
 
     def compose(self, count: int, held_out: bool, *stream: int | str) -> tuple[np.ndarray, np.ndarray]:
         """`count` pictures (N, 1, H, W) uint8 and captions (N, L) int32, of captions that are held out or that are not."""
