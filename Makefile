@@ -4,7 +4,7 @@ VENV := .venv
 READY := $(VENV)/ready
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: reproduce test lint bench report clean-state
+.PHONY: reproduce test lint bench report docs clean-state
 reproduce: $(READY)  ## train and score the runs that params.yaml switches on, from nothing
 	$(RUN) dvc repro
 	$(RUN) python -m pipeline.report
@@ -17,6 +17,9 @@ lint: $(READY)
 
 bench: $(READY)  ## a training step against a plain eager one
 	$(RUN) PYTHONPATH=src python -m benchmarks.step
+
+docs: $(READY)  ## README.md and docs/ from metrics/ and samples/
+	$(RUN) python -m pipeline.report --docs
 
 report: $(READY)  ## the table of bounds, and where the pictures lie
 	$(RUN) python -m pipeline.report

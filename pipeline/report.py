@@ -1,36 +1,71 @@
-"""report: the table of bounds and where the pictures lie, from metrics/ and samples/. No stage: it only prints."""
+"""report: the table of bounds and where the pictures lie, from metrics/ and samples/. No stage: it changes no result.
+
+    python -m pipeline.report           print them
+    python -m pipeline.report --docs    put them into README.md, with the pipeline's graph, and pictures into docs/
+"""
 
 import json
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 
+SPLITS = ("train", "dev", "test", "test_held_out")
+PICTURES = {"docs/digits.png": "samples/digits/grid.png", "docs/shapes.png": "samples/shapes/grid.png",
+            "docs/shapes.gif": "samples/shapes/film.gif", "docs/words.png": "samples/shapes/words.png"}
+
 
 def table() -> pd.DataFrame:
-    """A row a run and split: bound, its standard error, reconstruction, KL, importance-weighted bound, captions."""
+    """A row a run and split, all in nats a picture: each mean with its standard error."""
     rows = []
     for path in sorted(Path("metrics/evaluate").glob("*.json")):
-        for split, numbers in json.loads(path.read_text(encoding="utf-8")).items():
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        for split in (name for name in SPLITS if name in metrics):
+            numbers = metrics[split]
             importance = numbers["importance_weighted"]
-            weighted = f"{importance['bound']['mean']:.2f} ({importance['samples']})"
-            rows.append({"run": path.stem, "split": split.replace("_", " "), "bound": numbers["bound"]["mean"],
-                         "± s.e.": numbers["bound"]["se"], "reconstruction": numbers["reconstruction"]["mean"],
-                         "KL": numbers["kl"]["mean"], "importance-weighted (k)": weighted, "captions": numbers["captions"]})
+            rows.append({"run": path.stem, "split": split.replace("_", " "), "bound L": mean(numbers["bound"]),
+                         "reconstruction": mean(numbers["reconstruction"]), "KL": mean(numbers["kl"]),
+                         "importance-weighted": f"{mean(importance['bound'])}, k = {importance['samples']}",
+                         "pictures": f"{numbers['images']:,}"})
     if not rows:
         raise SystemExit("error: metrics/evaluate holds no metrics; run `dvc repro` first")
-    order = {name: i for i, name in enumerate(("train", "dev", "test", "test held out"))}
-    return pd.DataFrame(rows).sort_values(["run", "split"], key=lambda c: c.map(order) if c.name == "split" else c)
+    return pd.DataFrame(rows)
+
+
+def mean(numbers: dict[str, float]) -> str:
+    return f"{numbers['mean']:.2f} ± {numbers['se']:.2f}"
 
 
 def as_markdown(frame: pd.DataFrame) -> str:
-    cells = [list(frame.columns), ["---"] * len(frame.columns)]
-    cells += [[f"{v:.2f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v) for v in row]
-              for row in frame.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def replace_block(text: str, name: str, block: str) -> str:
+    """The text with what lies between the comments `name` and `/name` replaced."""
+    return re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda m: f"{m[1]}\n{block}\n\n{m[2]}", text, flags=re.DOTALL)
+
+
+def write_docs() -> None:
+    readme = Path("README.md")
+    graph = subprocess.run(("dvc", "dag", "--md"), check=True, capture_output=True, text=True).stdout.strip()
+    text = replace_block(readme.read_text(encoding="utf-8"), "report", as_markdown(table()))
+    readme.write_text(replace_block(text, "dag", graph), encoding="utf-8", newline="\n")
+    for target, source in PICTURES.items():
+        shutil.copyfile(source, target)
+
+
+def main() -> None:
+    if sys.argv[1:] == ["--docs"]:
+        write_docs()
+        return
+    pictures = sorted(path for path in Path("samples").glob("*/*") if path.suffix in (".png", ".gif"))
+    sys.stdout.write("Bounds on log p(picture | caption), nats a picture, mean ± standard error\n\n"
+                     f"{as_markdown(table())}\n\nPictures:\n" + "".join(f"  {path}\n" for path in pictures))
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"Lower bounds on log p(picture | caption), nats a picture\n\n{as_markdown(table())}\n\nPictures:\n")
-    for found in sorted(Path("samples").glob("*/*.png")) + sorted(Path("samples").glob("*/*.gif")):
-        sys.stdout.write(f"  {found}\n")
+    main()
