@@ -12,7 +12,7 @@ from benchmarks.step import COCO, MNIST
 from text2image import attention
 from text2image.attention import PAPER, RELEASED
 from text2image.errors import UserError
-from text2image.gathered import GatheredLinear
+from text2image.gathered import GatheredLinear, GatheredScores
 from text2image.model import SWITCHES, AlignDRAW, ModelConfig, _LSTMStep, count_parameters
 
 # Every size another prime, so that no transposed axis can pass.
@@ -184,3 +184,21 @@ def test_pictures_of_another_shape_are_refused_in_words():
     images, words, noise = inputs(PRIMES)
     with pytest.raises(UserError, match=r"pictures of \(C, H, W\) = \(2, 13, 17\), the data holds \(2, 17, 13\)"):
         make(PRIMES).bound(images.mT, words, noise)
+
+
+def test_gathered_scores_have_autograds_gradients():
+    generator = torch.Generator().manual_seed(6)
+    keys, v, query = (torch.randn(*shape, generator=generator, dtype=torch.double, requires_grad=True)
+                      for shape in ((2, 3, 5), (5,), (2, 5)))
+
+    def chain(scores) -> torch.Tensor:
+        first = scores(query)
+        return scores(torch.cat([first, first[:, :2]], 1)).square().sum() + first.sum()
+
+    chain(lambda q: (keys + q.unsqueeze(1)).tanh() @ v).backward()
+    expected = [value.grad.clone() for value in (keys, v, query)]
+    for value in (keys, v, query):
+        value.grad = None
+    chain(GatheredScores(keys, v)).backward()
+    for value, gradient in zip((keys, v, query), expected, strict=True):
+        torch.testing.assert_close(value.grad, gradient)

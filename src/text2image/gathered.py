@@ -1,4 +1,4 @@
-"""A linear map used at every glimpse, whose weight gradient is one product for all glimpses.
+"""Maps used at every glimpse, whose parameters' gradients are taken once for all glimpses.
 
 Autograd would add up T small products, (4H, B) by (B, I) at each glimpse, each of which reads and writes the
 whole gradient. Here each use leaves its input and its output's gradient behind, and when the last use has been
@@ -9,6 +9,7 @@ order of summation; `tests/test_gathered.py` holds it to autograd.
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -38,6 +39,7 @@ class _Gather(Function):
         return weight.view_as(weight), bias.view_as(bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *_):
         if not ctx.uses:
             return None, None, None
@@ -56,8 +58,76 @@ class _Use(Function):
         return F.linear(x.to(product_weight.dtype), product_weight).to(x.dtype) + bias
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         x, product_weight = ctx.saved_tensors
         narrow = gradient.to(product_weight.dtype)
         ctx.uses.append((x.to(narrow.dtype), narrow))
         return (narrow @ product_weight).to(x.dtype), None, None, None, None
+
+
+class GatheredScores:
+    """e = tanh(keys + query) v for one forward pass: keys (B, L, A), v (A,), query (B, A) gives e (B, L).
+
+    With t = tanh(keys + query) and de the gradient of e, that of keys + query is de v (1 - t^2). Its sum over the
+    words is v (sum_l de - sum_l de t^2), a batched product; its sum over the glimpses, the keys' gradient, is added
+    up without v. So a glimpse makes one pass of (B, L, A) to square t, and two that read it.
+    """
+
+    def __init__(self, keys: Tensor, v: Tensor):
+        self._uses = _ScoreGradients()
+        self._keys, self._v = _GatherScores.apply(keys, v, self._uses)
+
+    def __call__(self, query: Tensor) -> Tensor:
+        return _UseScores.apply(query, self._keys, self._v, self._uses)
+
+
+class _ScoreGradients:
+    """What the uses leave behind: sums over the glimpses of de (1 - t^2), (B, L, A), and of de t, (A,)."""
+
+    keys: Tensor | None = None
+    v: Tensor | None = None
+
+
+class _GatherScores(Function):
+    @staticmethod
+    def forward(ctx, keys, v, uses):
+        ctx.uses = uses
+        ctx.save_for_backward(v)
+        ctx.set_materialize_grads(False)
+        return keys.view_as(keys), v.view_as(v)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *_):
+        uses, (v,) = ctx.uses, ctx.saved_tensors
+        if uses.keys is None:
+            return None, None, None
+        keys, uses.keys = uses.keys.mul_(v), None
+        return keys, uses.v, None
+
+
+class _UseScores(Function):
+    @staticmethod
+    def forward(ctx, query, keys, v, uses):
+        t = (keys + query.unsqueeze(1)).tanh_()
+        ctx.uses = uses
+        ctx.save_for_backward(t, v)
+        return t @ v
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        (t, v), uses = ctx.saved_tensors, ctx.uses
+        row = gradient.reshape(1, -1)
+        from_t = (row @ t.flatten(0, 1)).squeeze(0)                            # (A,): sum of de t
+        square = t.square()
+        per_word = gradient.unsqueeze(-1)                                      # (B, L, 1)
+        if uses.keys is None:
+            uses.keys, uses.v = per_word.expand_as(t).clone(), from_t
+        else:
+            uses.keys.add_(per_word)
+            uses.v = uses.v + from_t
+        uses.keys.addcmul_(per_word, square, value=-1)
+        squares = torch.bmm(gradient.unsqueeze(1), square).squeeze(1)          # (B, A)
+        return v * (gradient.sum(1, keepdim=True) - squares), None, None, None

@@ -32,7 +32,7 @@ from text2image import attention
 from text2image.attention import Lens
 from text2image.config import parameter
 from text2image.errors import UserError
-from text2image.gathered import GatheredLinear
+from text2image.gathered import GatheredLinear, GatheredScores
 
 Source = Literal["paper", "released"]
 Switch = Literal["preset", "paper", "released"]
@@ -290,15 +290,15 @@ class Glimpse:
 
     def __init__(self, model: AlignDRAW, h_lang: Tensor, images: Tensor | None):
         c = self.config = model.config
-        self.h_lang, self.v = h_lang, model.align.v
-        self.keys = h_lang @ model.align.language.mT                           # (B, L, A): U h_lang
+        self.h_lang = h_lang
+        self.scores = GatheredScores(h_lang @ model.align.language.mT, model.align.v)  # of U h_lang, (B, L, A)
         self.rows = None if images is None else images.transpose(1, 2).contiguous()  # (B, H, C, W)
         self.released_scale = c.released("posterior_scale")
 
         def product(weight: Tensor, bias: Tensor | None = None) -> GatheredLinear:
             return GatheredLinear(weight, bias, model.precision)
 
-        no_bias = self.keys.new_zeros(2 * c.latent)
+        no_bias = h_lang.new_zeros(2 * c.latent)
         heads = {"write": (model.write.weight, model.write.bias),
                  "patch": (model.patch.weight, model.patch.bias),
                  "align": (model.align.generate.weight, model.align.generate.bias),
@@ -359,8 +359,7 @@ class Glimpse:
         return State(h, cell, canvas, infer_h, infer_cell), after, (posterior, torch.cat(prior, 1)), done
 
     def _align(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        scores = (self.keys + query.unsqueeze(1)).tanh() @ self.v              # (B, L)
-        alpha = scores.softmax(1)
+        alpha = self.scores(query).softmax(1)                                  # (B, L)
         return torch.bmm(alpha.unsqueeze(1), self.h_lang).squeeze(1), alpha    # equation 2
 
     def _read(self, lens: Lens, canvas: Tensor) -> Tensor:
