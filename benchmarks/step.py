@@ -9,6 +9,8 @@ Both are timed in turn in the same process, on every device there is; the ratio 
 import argparse
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -70,6 +72,7 @@ def main() -> None:
     cli.add_argument("--words", type=int, default=12)
     cli.add_argument("--repeats", type=int, default=9)
     cli.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), default="float32")
+    cli.add_argument("--only", choices=("text2image", "plain eager"), help="time one of the two, for its memory")
     arguments = cli.parse_args()
     devices.keep_freed_memory()
     config, words_known = CONFIGURATIONS[arguments.configuration]
@@ -77,6 +80,8 @@ def main() -> None:
           f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for device in map(torch.device, ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)):
         both = steps(config, words_known, arguments.batch, arguments.words, device, arguments.precision)
+        if arguments.only is not None:
+            both = {arguments.only: both[arguments.only]}
         times: dict[str, list[float]] = {name: [] for name in both}
         for repeat in range(arguments.repeats + 1):
             for name, step in both.items():
@@ -87,8 +92,16 @@ def main() -> None:
         for name, median in medians.items():
             print(f"{device.type:5} {name:12} {median * 1e3:8.1f} ms a step  {1 / median:7.2f} steps/s  "
                   f"(fastest {min(times[name]) * 1e3:.1f} ms)")
-        print(f"{device.type:5} ratio        {medians['text2image'] / medians['plain eager']:8.2f}")
-    print(f"peak memory of this process, both steps: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+        if arguments.only is None:
+            print(f"{device.type:5} ratio        {medians['text2image'] / medians['plain eager']:8.2f}")
+        if device.type == "cuda":
+            print(f"cuda  peak memory  {torch.cuda.max_memory_allocated() / 2**30:8.2f} GiB, of both")
+    if arguments.only is None:
+        again = [sys.executable, "-m", "benchmarks.step", *sys.argv[1:], "--only", "text2image", "--repeats", "2"]
+        print(subprocess.run(again, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"peak memory of a process that runs {arguments.only} alone: {peak:.2f} GiB")
 
 
 if __name__ == "__main__":

@@ -7,29 +7,29 @@ from pipeline import stage
 from text2image import bounds, checkpoints, datasets, devices
 from text2image.bounds import EvaluateConfig
 from text2image.captions import Vocabulary
-from text2image.config import from_mapping
 from text2image.errors import UserError
-
-SPLITS = ("train", "dev", "test", "test_held_out")
 
 
 def evaluate(parameters: dict[str, Any], run: str, dataset: str) -> None:
-    config = from_mapping(EvaluateConfig, parameters["runs"][run]["evaluate"], f"runs.{run}.evaluate")
+    config = stage.config(EvaluateConfig, parameters, "runs", run, "evaluate")
     device = devices.choose(config.device)
     devices.keep_freed_memory()
     checkpoint = checkpoints.load(Path("models") / run / "model.safetensors")
     checkpoint.model.to(device)
     prepared = Path("data/prepared") / dataset
-    check_words(checkpoint, prepared)
-    metrics = {split: bounds.evaluate(checkpoint.model, datasets.load(prepared / f"{split}.h5", device), config, split)
-               for split in SPLITS if (prepared / f"{split}.h5").exists()}
+    splits = ("train", "dev", "test") if checkpoint.grammar is None else ("train", "dev", "test", "test_held_out")
+    data = {split: datasets.load(prepared / f"{split}.h5", device) for split in splits}
+    check_same_captions(checkpoint, prepared, data["train"])
+    metrics = {split: bounds.evaluate(checkpoint.model, part, config, split) for split, part in data.items()}
     stage.write_metrics(Path("metrics/evaluate") / f"{run}.json", metrics)
 
 
-def check_words(checkpoint: checkpoints.Checkpoint, prepared: Path) -> None:
-    vocabulary = Vocabulary.load(prepared / "vocabulary.json")
-    if vocabulary.words != checkpoint.vocabulary.words:
-        raise UserError(f"{prepared}: its vocabulary is not that of the model, which was trained on other data; "
+def check_same_captions(checkpoint: checkpoints.Checkpoint, prepared: Path, train: datasets.Dataset) -> None:
+    same_words = Vocabulary.load(prepared / "vocabulary.json").words == checkpoint.vocabulary.words
+    grammar = train.grammar if isinstance(train, datasets.CaptionedDigits) else None
+    if not same_words or grammar != checkpoint.grammar:
+        what = "held-out captions are" if same_words else "vocabulary is"
+        raise UserError(f"{prepared}: its {what} not that of the model, which was trained on other data; "
                         "`dvc repro` trains it again")
 
 

@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 from pipeline import stage
 from text2image import archives, fetching, shapes
-from text2image.config import from_mapping
-from text2image.errors import UserError
 from text2image.shapes import ShapesConfig
 
 
@@ -40,13 +38,10 @@ SOURCES = {"scikit-learn": Embedded, "drawn": Drawn, "archive": Mnist, "h5": Mni
 
 
 def fetch(parameters: dict[str, Any], name: str) -> None:
-    block = parameters["datasets"][name]["fetch"]
-    where = f"datasets.{name}.fetch"
-    if block.get("source") not in SOURCES:
-        raise UserError(f"parameter '{where}.source' is {block.get('source')!r}; it takes one of {', '.join(SOURCES)}")
-    config = from_mapping(SOURCES[block["source"]], block, where)
+    config = stage.variant(parameters, ("datasets", name, "fetch"), "source", SOURCES)
     keep = stage.state_folder() / f"fetch-{name}"
     keep.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = []
     with stage.output_folder(Path("data/raw") / name) as out:
         if isinstance(config, Embedded):
             archives.write_digits(out / archives.DIGITS_FILE)
@@ -56,11 +51,10 @@ def fetch(parameters: dict[str, Any], name: str) -> None:
         elif config.source == "archive":
             files = [fetching.fetch(f"mnist/{file}", config.archive_urls, keep, archives.check_mnist_file)
                      for file in archives.MNIST_FILES]
-            for file in files:
-                file.replace(out / file.name)
         else:
-            file = fetching.fetch(f"~emansim/datasets/{archives.MNIST_H5}", config.h5_urls, keep, archives.check_mnist_h5)
-            file.replace(out / file.name)
+            files = [fetching.fetch(f"~emansim/datasets/{archives.MNIST_H5}", config.h5_urls, keep, archives.read_mnist_h5)]
+        for file in files:  # `keep` may lie on another disk, and goes when all is in place
+            shutil.copyfile(file, out / file.name)
     shutil.rmtree(keep)
 
 

@@ -10,7 +10,7 @@ from pipeline import stage
 from text2image import archives, datasets, mnist_captions
 from text2image.archives import Digits
 from text2image.captions import Vocabulary, pad, tokenize
-from text2image.config import from_mapping, parameter
+from text2image.config import parameter
 from text2image.errors import UserError
 from text2image.mnist_captions import Canvas, Grammar
 
@@ -50,15 +50,11 @@ KINDS = {"mnist_captions": MnistCaptions, "captioned_images": CaptionedImages}
 
 
 def preprocess(parameters: dict[str, Any], name: str) -> None:
-    block = parameters["datasets"][name]["preprocess"]
-    where = f"datasets.{name}.preprocess"
-    if block.get("kind") not in KINDS:
-        raise UserError(f"parameter '{where}.kind' is {block.get('kind')!r}; it takes one of {', '.join(KINDS)}")
-    config = from_mapping(KINDS[block["kind"]], block, where)
+    config = stage.variant(parameters, ("datasets", name, "preprocess"), "kind", KINDS)
     raw = Path("data/raw") / name
     with stage.output_folder(Path("data/prepared") / name) as out:
         if isinstance(config, MnistCaptions):
-            compose(raw, out, config, parameters["seed"], where)
+            compose(raw, out, config, stage.seed(parameters), f"datasets.{name}.preprocess")
         else:
             number_words(raw, out, config)
 
@@ -66,7 +62,6 @@ def preprocess(parameters: dict[str, Any], name: str) -> None:
 def compose(raw: Path, out: Path, config: MnistCaptions, seed: int, where: str) -> None:
     banks = bank_of(raw, config.digits)
     canvas, grammar = config.canvas, Grammar.draw(seed)
-    grammar.check()
     canvas.check(banks["train"].images.shape[-1], f"{where}.canvas")
     datasets.write_digits(out / "train.h5", *banks["train"], grammar, canvas)
     for split, bank, count, held_out in (("dev", "dev", config.pictures.dev, False),
@@ -93,6 +88,9 @@ def number_words(raw: Path, out: Path, config: CaptionedImages) -> None:
     captions = {split: [(row, tokenize(text)) for row, text in pairs] for split, (_, pairs) in scenes.items()}
     vocabulary = Vocabulary.count((words for _, words in captions["train"]), config.minimum_count)
     for split, (pictures, _) in scenes.items():
+        empty = [n for n, (_, words) in enumerate(captions[split]) if not words]
+        if empty:
+            raise UserError(f"{raw}: caption {empty[0] + 1} of {split} is empty: give it at least one word, or leave it out")
         ids, lengths = pad([vocabulary.known(words) for _, words in captions[split]])
         planar = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
         datasets.write_images(out / f"{split}.h5", planar, ids, lengths, np.array([row for row, _ in captions[split]]))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 SPLITS = ("train", "dev", "test", "test_held_out")
-PICTURES = {"docs/digits.png": "samples/digits/grid.png", "docs/shapes.png": "samples/shapes/grid.png",
+PICTURES = {"docs/digits.png": "samples/digits/grid.png",
             "docs/shapes.gif": "samples/shapes/film.gif", "docs/words.png": "samples/shapes/words.png"}
 
 
@@ -26,9 +26,10 @@ def table() -> pd.DataFrame:
         for split in (name for name in SPLITS if name in metrics):
             numbers = metrics[split]
             importance = numbers["importance_weighted"]
+            weighted = f"{importance['images']:,} pictures"
             rows.append({"run": path.stem, "split": split.replace("_", " "), "bound L": mean(numbers["bound"]),
                          "reconstruction": mean(numbers["reconstruction"]), "KL": mean(numbers["kl"]),
-                         "importance-weighted": f"{mean(importance['bound'])}, k = {importance['samples']}",
+                         "importance-weighted": f"{mean(importance['bound'])} (k = {importance['samples']}, {weighted})",
                          "pictures": f"{numbers['images']:,}"})
     if not rows:
         raise SystemExit("error: metrics/evaluate holds no metrics; run `dvc repro` first")

@@ -12,7 +12,6 @@ import yaml
 from pipeline import stage
 from text2image import checkpoints, devices, disk, figures, sampling
 from text2image.captions import pad
-from text2image.config import from_mapping
 from text2image.errors import UserError
 from text2image.sampling import SampleConfig
 
@@ -21,7 +20,7 @@ IN_STRIPS = 4
 
 
 def sample(parameters: dict[str, Any], run: str, captions_file: str) -> None:
-    config = from_mapping(SampleConfig, parameters["runs"][run]["sample"], f"runs.{run}.sample")
+    config = stage.config(SampleConfig, parameters, "runs", run, "sample")
     device = devices.choose(config.device)
     checkpoint = checkpoints.load(Path("models") / run / "model.safetensors")
     checkpoint.model.to(device)

@@ -4,15 +4,16 @@ A stage is run as `PYTHONPATH=src python -m pipeline.NAME KEY ...` from the repo
 experiment in a copy of the repository runs the copy's own code.
 """
 
+import inspect
 import json
 import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import dvc.api
 import torch
@@ -20,9 +21,11 @@ from dvc.exceptions import DvcException
 
 import text2image
 from text2image import disk
+from text2image.config import from_mapping, nearest
 from text2image.errors import UserError, UserWarningLine
 
 STATE = "TEXT2IMAGE_STATE"
+T = TypeVar("T")
 
 
 def main(stage: str, work: Callable[..., None]) -> NoReturn:
@@ -35,8 +38,9 @@ def main(stage: str, work: Callable[..., None]) -> NoReturn:
         if not Path(text2image.__file__).is_relative_to(Path.cwd()):
             raise UserError(f"text2image was imported from {Path(text2image.__file__).parent}, not from this repository: "
                             f"run as `PYTHONPATH=src python -m pipeline.{stage} ...` from its root")
-        if len(sys.argv) < 2:
-            raise UserError(f"usage: python -m pipeline.{stage} KEY ...; `dvc repro {stage}` gives the arguments")
+        wanted = list(inspect.signature(work).parameters)[1:]
+        if len(sys.argv) - 1 != len(wanted):
+            raise UserError(f"usage: python -m pipeline.{stage} {' '.join(wanted).upper()}; `dvc repro {stage}` gives them")
         work(_parameters(f"{stage}@{sys.argv[1]}"), *sys.argv[1:])
     except UserError as error:
         _fail(str(error))
@@ -67,6 +71,39 @@ def _parameters(stage: str) -> dict[str, Any]:
         return dvc.api.params_show(stages=stage)
     except DvcException as error:
         raise UserError(f"{stage}: {error}; `dvc stage list` names the stages, README.md says how to switch one on") from error
+
+
+def block(parameters: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """The block of parameters at a path. Raises UserError, with the nearest name, where there is none."""
+    found: Any = parameters
+    for depth, name in enumerate(path):
+        if not isinstance(found, Mapping) or name not in found:
+            hint = nearest(name, list(found)) if isinstance(found, Mapping) else "it must be a block"
+            raise UserError(f"params.yaml has no '{'.'.join(path[:depth + 1])}': {hint}")
+        found = found[name]
+    return found
+
+
+def config(cls: type[T], parameters: Mapping[str, Any], *path: str) -> T:
+    """The dataclass `cls` from the block of parameters at a path."""
+    return from_mapping(cls, block(parameters, path), ".".join(path))
+
+
+def variant(parameters: Mapping[str, Any], path: Sequence[str], key: str, variants: Mapping[str, type]) -> Any:
+    """As `config`, of the dataclass that the block's own `key` names."""
+    found = block(parameters, path)
+    name = found.get(key) if isinstance(found, Mapping) else None
+    if not isinstance(name, str) or name not in variants:
+        raise UserError(f"parameter '{'.'.join(path)}.{key}' is {name!r}; it takes one of {', '.join(variants)}")
+    return from_mapping(variants[name], found, ".".join(path))
+
+
+def seed(parameters: Mapping[str, Any]) -> int:
+    """The project's seed."""
+    value = block(parameters, ("seed",))
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UserError(f"parameter 'seed' is {value!r}; it must be a whole number, 0 or more")
+    return value
 
 
 @contextmanager

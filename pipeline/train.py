@@ -1,5 +1,6 @@
 """train: a model from prepared data, into models/<run>; its history beside it. Goes on where a killed run stopped."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +9,29 @@ import yaml
 from tqdm import tqdm
 
 from pipeline import stage
-from text2image import checkpoints, datasets, devices, seeds, training
+from text2image import checkpoints, datasets, devices, disk, seeds, training
 from text2image.captions import Vocabulary
 from text2image.checkpoints import Checkpoint
-from text2image.config import from_mapping
 from text2image.model import AlignDRAW, ModelConfig, count_parameters
 from text2image.progress import WorkInProgress, fingerprint
 from text2image.training import History, Report, TrainConfig
 
 
 def train(parameters: dict[str, Any], run: str, dataset: str) -> None:
-    block, seed = parameters["runs"][run], parameters["seed"]
-    model_config = from_mapping(ModelConfig, block["model"], f"runs.{run}.model")
-    config = from_mapping(TrainConfig, block["train"], f"runs.{run}.train")
+    seed = stage.seed(parameters)
+    model_config = stage.config(ModelConfig, parameters, "runs", run, "model")
+    config = stage.config(TrainConfig, parameters, "runs", run, "train")
     prepared = Path("data/prepared") / dataset
     device = devices.choose(config.device)
     devices.keep_freed_memory()
     vocabulary = Vocabulary.load(prepared / "vocabulary.json")
     data, dev = (datasets.load(prepared / f"{split}.h5", device) for split in ("train", "dev"))
-    model = AlignDRAW(model_config, len(vocabulary)).to(device)
-    model.reset(seeds.torch_generator(seed, "weights"))
+    model = AlignDRAW(model_config, len(vocabulary))
+    model.reset(seeds.torch_generator(seed, "weights"))  # on the CPU: the same weights on every device
+    model.to(device)
     model.precision = devices.product_type(config.precision)
     grammar = data.grammar if isinstance(data, datasets.CaptionedDigits) else None
-    digest = fingerprint([run, block, seed], [*prepared.iterdir(), *stage.code_files()])
+    digest = fingerprint([run, asdict(model_config), asdict(config), seed], [*prepared.iterdir(), *stage.code_files()])
     with WorkInProgress(stage.state_folder(), run, digest) as work:
         with Bar(run, training.steps_of(data, config)) as bar:
             history, best = training.train(model, data, dev, config, seed, work, bar.show)
@@ -39,10 +40,13 @@ def train(parameters: dict[str, Any], run: str, dataset: str) -> None:
             model.load_state_dict(best)
             checkpoints.save(out / "model.safetensors", Checkpoint(model, vocabulary, grammar))
             summary = summarize(history, model)
-            card = {"run": run, "dataset": dataset, "seed": seed, **summary, "model": block["model"], "train": block["train"]}
+            card = {"run": run, "dataset": dataset, "seed": seed, **summary,
+                    "model": asdict(model_config), "train": asdict(config)}
             (out / "card.yaml").write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8", newline="\n")
         write_history(run, history)
         stage.write_metrics(Path("metrics/train") / f"{run}.json", summary)
+        # DVC copies the models into its cache next; until there is room for that, the work is not done.
+        disk.require_room(Path.cwd(), sum(file.stat().st_size for file in (Path("models") / run).iterdir()))
         work.finish()
 
 

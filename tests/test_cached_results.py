@@ -11,8 +11,9 @@ LARGEST_REMOTE = 30 * 2**20  # bytes
 
 @pytest.fixture(scope="module")
 def clone(checkout, tmp_path_factory) -> Repository:
+    """What is committed: results that were made since, on this machine, lie in its own cache alone."""
     path = tmp_path_factory.mktemp("clone") / "text2image"
-    checkout.run("git", "clone", "-q", str(checkout.path), str(path))
+    checkout.run("git", "clone", "-q", str(ROOT), str(path))
     repository = Repository(path)
     repository.dvc("pull")
     return repository
@@ -40,7 +41,9 @@ def test_the_metrics_in_git_are_those_of_the_checkpoints(clone, run):
 
 
 def test_the_remote_in_this_repository_stays_small():
-    assert sum(path.stat().st_size for path in (ROOT / "dvc-remote").rglob("*") if path.is_file()) < LARGEST_REMOTE
+    sizes = [path.stat().st_size for path in (ROOT / "dvc-remote").rglob("*") if path.is_file()]
+    assert len(sizes) > 10
+    assert sum(sizes) < LARGEST_REMOTE
 
 
 def test_push_and_pull_with_s3(short, tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_padding():
 
 @dataclass(frozen=True)
 class Inner:
-    rate: float = parameter(above=0, most=1)
+    rate: float = parameter(above=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ GOOD = {"size": 3, "kind": "left", "names": ["a"], "inner": {"rate": 0.5}}
 
 def test_a_block_of_parameters():
     assert from_mapping(Outer, GOOD, "block") == Outer(3, "left", ("a",), Inner(0.5))
-    assert from_mapping(Outer, GOOD | {"size": 3.0, "inner": {"rate": 1}}, "block") == Outer(3, "left", ("a",), Inner(1.0))
+    assert from_mapping(Outer, GOOD | {"size": 3.0}, "block") == Outer(3, "left", ("a",), Inner(0.5))
 
 
 @pytest.mark.parametrize(("change", "words"), [
@@ -82,7 +82,8 @@ def test_a_block_of_parameters():
     ({"names": "a"}, "parameter 'block.names' must be a list, not 'a'"),
     ({"names": ["a", 1]}, r"parameter 'block.names[1]' must be str, not 1"),
     ({"inner": {"rate": 0}}, "parameter 'block.inner.rate' is 0.0; it must be more than 0"),
-    ({"inner": {"rate": 2.0}}, "parameter 'block.inner.rate' is 2.0; it must be at most 1"),
+    ({"inner": {"rate": 1}}, "parameter 'block.inner.rate' is 1.0; it must be less than 1"),
+    ({"kind": ["left"]}, "parameter 'block.kind' is ['left']; it takes one of left, right: did you mean 'left'?"),
     ({"inner": {"rate": float("nan")}}, "parameter 'block.inner.rate' is nan; it must be finite"),
     ({"inner": 3}, "parameter 'block.inner' must be a block of parameters, not 3"),
 ])

@@ -107,8 +107,14 @@ def test_an_unreachable_host(tmp_path):
         fetching.fetch("file.bin", ["http://127.0.0.1:9/"], tmp_path, check)
 
 
+@pytest.mark.parametrize("base", ["http://[::1", "ftp//nothing", "http://127.0.0.1:port"])
+def test_a_base_that_is_no_url(tmp_path, base):
+    with pytest.raises(UserError, match=r"cannot fetch file\.bin"):
+        fetching.fetch("file.bin", [base], tmp_path, check)
+
+
 def test_no_base_at_all(tmp_path):
-    with pytest.raises(UserError, match="'base_urls' is empty"):
+    with pytest.raises(UserError, match="list of base URLs is empty"):
         fetching.fetch("file.bin", [], tmp_path, check)
 
 
@@ -122,7 +128,7 @@ def test_a_mirror_stands_in_for_every_host(host, tmp_path, monkeypatch):
         keep.mkdir()
         assert fetching.fetch("folder/file.bin", [host.base("404")], keep, check).read_bytes() == CONTENT
     monkeypatch.setenv(fetching.MIRROR, str(tmp_path / "nothing"))
-    with pytest.raises(UserError, match=r"no file folder/other\.bin in this directory"):
+    with pytest.raises(UserError, match=r"cannot read folder/other\.bin in this directory \(No such file"):
         fetching.fetch("folder/other.bin", [], tmp_path, check)
 
 

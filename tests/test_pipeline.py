@@ -99,7 +99,7 @@ def test_a_queued_or_temporary_experiment_runs_the_code_of_its_own_copy(copy, tm
 
     def mark(name: str) -> None:
         copy.run("git", "checkout", "-q", "src/text2image/bounds.py")
-        copy.replace("src/text2image/bounds.py", '"captions": sum(batches.sizes), "images"', f'"captions": "{name}", "images"')
+        copy.replace("src/text2image/bounds.py", '"captions": len(row), "images"', f'"captions": "{name}", "images"')
 
     def marks(experiment: str) -> set[str]:
         shown = json.loads(copy.run("git", "show", f"{experiment}:metrics/evaluate/digits.json"))

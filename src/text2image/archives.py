@@ -3,6 +3,7 @@
 import csv
 import gzip
 import hashlib
+import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ MNIST_H5_SIZES = {"train": 50_000, "validation": 10_000, "test": 10_000}
 DIGITS_FILE = "digits.npz"
 SCENES_IMAGES, SCENES_CAPTIONS = "images-{split}.npz", "captions.csv"
 SPLITS = ("train", "dev", "test")
+# What NumPy, zip and csv raise at a file that is not what it should be.
+UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, zlib.error, zipfile.BadZipFile, csv.Error)
 
 
 class Digits(NamedTuple):
@@ -73,7 +76,10 @@ def read_mnist_archive(folder: Path) -> Digits:
 
 
 def read_mnist_h5(path: Path) -> Digits:
-    """mnist.h5 of the dataset host, its splits in turn: float32 (N, 784) in [0, 1], read back to the bytes it was made from."""
+    """mnist.h5 of the dataset host, its splits in turn: float32 (N, 784) in [0, 1], read back to the bytes it was made from.
+
+    Raises UserError unless it holds all of that.
+    """
     parts = []
     try:
         with h5py.File(path, "r") as h5:
@@ -96,11 +102,6 @@ def read_mnist_h5(path: Path) -> Digits:
     return Digits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def check_mnist_h5(path: Path) -> None:
-    """Raise UserError unless mnist.h5 holds what it should."""
-    read_mnist_h5(path)
-
-
 def write_digits(path: Path) -> None:
     """scikit-learn's 1,797 handwritten digits of 8x8 pixels in 17 shades (UCI, Alpaydin and Kaynak 1998)."""
     from sklearn.datasets import load_digits  # takes a second to import, and only here is it needed
@@ -113,9 +114,9 @@ def write_digits(path: Path) -> None:
 def read_digits(path: Path) -> Digits:
     """What `write_digits` wrote, in the order it is published."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             return Digits(file["images"], file["labels"])
-    except (OSError, KeyError, ValueError, zlib.error) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: not readable ({error}); run `dvc repro` to fetch it again") from error
 
 
@@ -145,8 +146,8 @@ def read_scenes(folder: Path) -> dict[str, tuple[np.ndarray, list[tuple[int, str
             rows = list(csv.DictReader(file))
         splits = {}
         for split in SPLITS:
-            with np.load(folder / SCENES_IMAGES.format(split=split)) as archive:
+            with (folder / SCENES_IMAGES.format(split=split)).open("rb") as opened, np.load(opened) as archive:
                 splits[split] = archive["images"], [(int(r["image"]), r["caption"]) for r in rows if r["split"] == split]
-    except (OSError, KeyError, ValueError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{folder}: not readable ({error}); run `dvc repro` to draw the scenes again") from error
     return splits

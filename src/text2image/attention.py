@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 
 class Geometry(NamedTuple):
-    """The two places where the released code's filters depart from DRAW's; `coco/attention.py`."""
+    """Where the released code's filters depart from DRAW's; `coco/attention.py`."""
 
     centred_grid: bool    # filters lie evenly around the centre; else shifted by half a stride (odd N) or one (even N)
     centred_origin: bool  # a window centre of 0 is the image's centre; else one pixel right of and below it

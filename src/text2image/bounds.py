@@ -31,40 +31,50 @@ class EvaluateConfig:
     device: Device
 
 
-@dataclass
-class Estimate:
-    """A mean over captions, its standard error, and how many captions it is over."""
+class Scores:
+    """Values of captions, in nats, and the picture of each."""
 
-    values: list[Tensor]
+    def __init__(self) -> None:
+        self.pictures: list[Tensor] = []
+        self.values: dict[str, list[Tensor]] = {}
 
-    def summary(self) -> dict[str, float]:
-        values = torch.cat(self.values).double()
-        error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else 0.0
-        return {"mean": round(values.mean().item(), 4), "se": round(error, 4)}
+    def add(self, picture: Tensor, **values: Tensor) -> None:
+        self.pictures.append(picture)
+        for name, value in values.items():
+            self.values.setdefault(name, []).append(value.cpu().double())
+
+    def summary(self) -> dict[str, Any]:
+        """Mean and standard error over pictures, each the mean of its captions: captions of one picture are no two draws."""
+        _, row, captions = torch.cat(self.pictures).unique(return_inverse=True, return_counts=True)
+        numbers: dict[str, Any] = {"captions": len(row), "images": len(captions)}
+        for name, parts in self.values.items():
+            means = torch.zeros(len(captions), dtype=torch.double).index_add_(0, row, torch.cat(parts)) / captions
+            error = means.std().item() / math.sqrt(len(means)) if len(means) > 1 else 0.0
+            numbers[name] = {"mean": round(means.mean().item(), 4), "se": round(error, 4)}
+        return numbers
 
 
 @torch.no_grad()
 def variational(model: AlignDRAW, batches: Batches, *stream: int | str) -> dict[str, Any]:
     """L, and its parts apart; L = -(reconstruction + KL)."""
-    parts: dict[str, Estimate] = {name: Estimate([]) for name in ("bound", "reconstruction", "kl")}
+    scores = Scores()
     for i in range(len(batches)):
-        images, words = batches[i]
+        images, words, picture = batches[i]
         bound = model.bound(images, words, _noise(model, len(words), *stream, i))
-        for name, value in (("bound", -bound.cost), ("reconstruction", bound.reconstruction), ("kl", bound.kl)):
-            parts[name].values.append(value.cpu())
-    return {name: part.summary() for name, part in parts.items()} | {
-        "captions": sum(batches.sizes), "images": batches.images}
+        scores.add(picture, bound=-bound.cost, reconstruction=bound.reconstruction, kl=bound.kl)
+    return scores.summary()
 
 
 @torch.no_grad()
 def importance_weighted(model: AlignDRAW, batches: Batches, samples: int, *stream: int | str) -> dict[str, Any]:
     """The bound of `samples` importance weights a caption; each picture is scored with all its draws in one batch."""
-    values = Estimate([])
+    scores = Scores()
     for i in range(len(batches)):
-        images, words = (part.repeat_interleave(samples, 0) for part in batches[i])
+        images, words, picture = batches[i]
+        images, words = (part.repeat_interleave(samples, 0) for part in (images, words))
         weights = model.bound(images, words, _noise(model, len(words), *stream, i)).log_weight.view(-1, samples)
-        values.values.append((weights.logsumexp(1) - math.log(samples)).cpu())
-    return {"bound": values.summary(), "captions": sum(batches.sizes), "samples": samples}
+        scores.add(picture, bound=weights.logsumexp(1) - math.log(samples))
+    return scores.summary() | {"samples": samples}
 
 
 def _noise(model: AlignDRAW, batch: int, *stream: int | str) -> Tensor:

@@ -52,19 +52,20 @@ def load(path: Path) -> Checkpoint:
         raise UserError(f"{path}: not a readable checkpoint ({error}); fetch it again with `dvc pull`") from error
     if described is None:
         raise UserError(f"{path}: not a checkpoint of this project: its metadata has no entry '{KEY}'")
-    metadata = json.loads(described)
-    if metadata["version"] > VERSION:
-        raise UserError(f"{path}: of version {metadata['version']}, newer than this code reads ({VERSION}); update text2image")
-    for name in ("config", "vocabulary", "grammar"):
-        if name not in metadata:
-            raise UserError(f"{path}: its metadata lacks '{name}'; the file was altered: fetch it again with `dvc pull`")
-    vocabulary = Vocabulary(metadata["vocabulary"])
-    config = from_mapping(ModelConfig, metadata["config"], f"{path}: config")
+    try:
+        metadata = json.loads(described)
+        if metadata["version"] > VERSION:
+            raise UserError(f"{path}: of version {metadata['version']}, newer than this code reads ({VERSION}); "
+                            "update text2image")
+        vocabulary = Vocabulary(metadata["vocabulary"])
+        config = from_mapping(ModelConfig, metadata["config"], f"{path}: config")
+        grammar = None if metadata["grammar"] is None else Grammar.of(metadata["grammar"], f"{path}: grammar")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: its metadata is damaged ({error!r}); fetch it again with `dvc pull`") from error
     model = AlignDRAW(config, len(vocabulary))
     wanted = {name: value.shape for name, value in model.state_dict().items()}
     for name in wanted.keys() | tensors.keys():
         if name not in wanted or name not in tensors or tensors[name].shape != wanted[name]:
             raise UserError(f"{path}: weights and configuration differ at '{name}'; the file was made by other code or altered")
     model.load_state_dict(tensors)
-    grammar = None if metadata["grammar"] is None else Grammar.of(metadata["grammar"], f"{path}: grammar")
     return Checkpoint(model, vocabulary, grammar)

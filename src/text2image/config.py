@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import math
-import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -12,9 +11,9 @@ from text2image.errors import UserError
 T = TypeVar("T")
 
 
-def parameter(*, least: float | None = None, above: float | None = None, most: float | None = None) -> Any:
-    """A dataclass field with a range: `least` <= value <= `most`, or `above` < value."""
-    return dataclasses.field(metadata={"least": least, "above": above, "most": most})
+def parameter(*, least: float | None = None, above: float | None = None, below: float | None = None) -> Any:
+    """A dataclass field with a range: `least` <= value, `above` < value, value < `below`."""
+    return dataclasses.field(metadata={"least": least, "above": above, "below": below})
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -37,7 +36,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
             raise UserError(f"unknown parameter '{where}.{key}': {nearest(str(key), list(fields))}")
     for key in fields:
         if key not in mapping:
-            raise UserError(f"missing parameter '{where}.{key}': add it to params.yaml")
+            raise UserError(f"missing parameter '{where}.{key}': it must be given")
     types_of = get_type_hints(cls)
     values = {}
     for key, field in fields.items():
@@ -51,7 +50,7 @@ def _coerce(kind: Any, value: Any, where: str) -> Any:
     origin = get_origin(kind)
     if origin is Literal:
         choices = get_args(kind)
-        if value not in choices:
+        if not any(value == choice for choice in choices):
             hint = nearest(str(value), [str(choice) for choice in choices])
             raise UserError(f"parameter '{where}' is {value!r}; it takes one of {', '.join(map(str, choices))}: {hint}")
         return value
@@ -59,10 +58,8 @@ def _coerce(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise UserError(f"parameter '{where}' must be a list, not {value!r}")
         return tuple(_coerce(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is types.UnionType:
-        return _coerce(get_args(kind)[0], value, where)
     if dataclasses.is_dataclass(kind):
-        return value if isinstance(value, kind) else from_mapping(kind, value, where)
+        return from_mapping(kind, value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
@@ -78,7 +75,7 @@ def _check_range(field: dataclasses.Field, value: Any, where: str) -> None:
     if not math.isfinite(value):
         raise UserError(f"parameter '{where}' is {value}; it must be finite")
     for rule, holds, words in (("least", lambda a: value >= a, "at least"), ("above", lambda a: value > a, "more than"),
-                               ("most", lambda a: value <= a, "at most")):
+                               ("below", lambda a: value < a, "less than")):
         limit = field.metadata.get(rule)
         if limit is not None and not holds(limit):
             raise UserError(f"parameter '{where}' is {value}; it must be {words} {limit}")

@@ -39,14 +39,14 @@ FORMAT = "text2image prepared 1"
 class Batch(NamedTuple):
     images: Tensor  # (B, C, H, W) float32 in [0, 1]
     words: Tensor   # (B, L) int64, all of one length
+    picture: Tensor  # (B,) int64 on the CPU: which picture of the dataset each is
 
 
 @dataclass(frozen=True)
 class Batches:
     """A pass over a dataset, batch by batch: any batch at any time, so that work can go on where it stopped."""
 
-    sizes: tuple[int, ...]      # captions in each
-    images: int                 # different pictures among all of them
+    sizes: tuple[int, ...]  # captions in each
     get: Callable[[int], Batch]
 
     def __len__(self) -> int:
@@ -94,12 +94,11 @@ class CaptionedImages:
     def _batches(self, parts: list[np.ndarray]) -> Batches:
         def get(i: int) -> Batch:
             rows = parts[i]
-            at = torch.from_numpy(self.image_of_caption[rows].astype(np.int64)).to(self.images.device)
+            picture = torch.from_numpy(self.image_of_caption[rows].astype(np.int64))
             words = self.captions[torch.from_numpy(rows).to(self.captions.device), :int(self.lengths[rows[0]])]
-            return Batch(as_float(self.images[at]), words)
+            return Batch(as_float(self.images[picture.to(self.images.device)]), words, picture)
 
-        images = len(np.unique(self.image_of_caption[np.concatenate(parts)])) if parts else 0
-        return Batches(tuple(len(part) for part in parts), images, get)
+        return Batches(tuple(len(part) for part in parts), get)
 
 
 class CaptionedDigits:
@@ -121,10 +120,11 @@ class CaptionedDigits:
         words = mnist_captions.words(scenes).to(self.digits.device)
 
         def get(i: int) -> Batch:
-            rows = slice(i * batch_size, (i + 1) * batch_size)
-            return Batch(as_float(mnist_captions.compose(scenes[rows], self.digits, self.canvas.size)), words[rows])
+            rows = slice(i * batch_size, min((i + 1) * batch_size, size))
+            pictures = mnist_captions.compose(scenes[rows], self.digits, self.canvas.size)
+            return Batch(as_float(pictures), words[rows], torch.arange(rows.start, rows.stop))
 
-        return Batches(tuple(min(batch_size, size - i) for i in range(0, size, batch_size)), size, get)
+        return Batches(tuple(min(batch_size, size - i) for i in range(0, size, batch_size)), get)
 
     def compose(self, count: int, held_out: bool, *stream: int | str) -> tuple[np.ndarray, np.ndarray]:
         """`count` pictures (N, 1, H, W) uint8 and captions (N, L) int32, of captions that are held out or that are not."""

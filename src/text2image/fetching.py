@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from text2image.disk import require_room
+from text2image.disk import is_full, require_room
 from text2image.errors import UserError
 
 MIRROR = "TEXT2IMAGE_MIRROR"
@@ -31,11 +31,11 @@ def bases(urls: Sequence[str]) -> list[str]:
     mirror = os.environ.get(MIRROR)
     found = [mirror] if mirror else list(urls)
     if not found:
-        raise UserError("parameter 'base_urls' is empty: name at least one base URL")
+        raise UserError("the list of base URLs is empty: name at least one in params.yaml")
     return found
 
 
-def fetch(name: str, urls: Sequence[str], keep: Path, check: Callable[[Path], None]) -> Path:
+def fetch(name: str, urls: Sequence[str], keep: Path, check: Callable[[Path], object]) -> Path:
     """The file `name` (a path below each base), whole and checked, in `keep`.
 
     Bases are tried in turn, passing faults of each a few times. Raises UserError, which says what went wrong at
@@ -65,10 +65,13 @@ def fetch(name: str, urls: Sequence[str], keep: Path, check: Callable[[Path], No
 def _copy(base: str, name: str, partial: Path) -> None:
     if "://" not in base:
         source = Path(base) / name
-        if not source.is_file():
-            raise UserError(f"no file {name} in this directory")
-        require_room(partial.parent, source.stat().st_size)
-        shutil.copyfile(source, partial)
+        try:
+            require_room(partial.parent, source.stat().st_size)
+            shutil.copyfile(source, partial)
+        except OSError as error:
+            if is_full(error):
+                raise
+            raise UserError(f"cannot read {name} in this directory ({error.strerror})") from error
         return
     url = f"{base.rstrip('/')}/{name}"
     for attempt in range(ATTEMPTS):
@@ -77,8 +80,12 @@ def _copy(base: str, name: str, partial: Path) -> None:
             return
         except urllib.error.HTTPError as error:
             why, passing = f"HTTP {error.code} {error.reason}", error.code in (408, 429) or error.code >= 500
-        except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException) as error:
+            if is_full(error):
+                raise
             why, passing = f"unreachable ({getattr(error, 'reason', None) or error})", True
+        except ValueError as error:
+            why, passing = f"not a URL to fetch from, or no sense in its answer ({error})", False
         if not passing or attempt + 1 == ATTEMPTS:
             raise UserError(why)
         time.sleep(FIRST_PAUSE_SECONDS * 2**attempt)

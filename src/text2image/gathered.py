@@ -3,7 +3,7 @@
 Autograd would add up T small products, (4H, B) by (B, I) at each glimpse, each of which reads and writes the
 whole gradient. Here each use leaves its input and its output's gradient behind, and when the last use has been
 differentiated the weight's gradient is one (4H, T*B) by (T*B, I) product. The numbers are the same up to the
-order of summation; `tests/test_gathered.py` holds it to autograd.
+order of summation; tests hold it to autograd.
 """
 
 import torch

@@ -112,11 +112,6 @@ class Grammar:
         every = [(k, a, b) for k in range(len(TEMPLATES)) for a in range(10) for b in range(10 if k < TWO_DIGITS else 1)]
         return np.array([row for row in every if self.is_held_out(*row) == held_out]).reshape(-1, 3)
 
-    def check(self) -> None:
-        """Raise UserError where nothing would be left to train on."""
-        if not len(self.combinations(held_out=False)):
-            raise UserError("every caption is held out: nothing is left to train on")
-
     def draw_scenes(self, count: int, labels: np.ndarray, canvas: Canvas, held_out: bool, *stream: int | str) -> Scenes:
         """`count` scenes as create-captions draws them: a template evenly, digits evenly over the bank, again if held out.
 

@@ -12,7 +12,6 @@ Letter code: B batch, L words, T glimpses, C channels, H W image, N window, D la
 | h_gen               | h^gen_t                    | h_t_dec                               |
 | z (B, D)            | z_t                        | z_t                                   |
 | canvas (B, H, C, W) | c_t, before the sigmoid    | c_t                                   |
-| error               | x-hat_t = x - sigma(c_t-1) | x_t_hat                               |
 | seen                | r_t                        | r_t                                   |
 
 Inside the recurrence pictures lie as (B, H, C, W): rows first, so that one product reads or writes all channels.

@@ -46,6 +46,8 @@ class WorkInProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not (self.path / "state.pt").exists():  # nothing was begun
+            shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
 
     def load(self) -> dict[str, Any] | None:

@@ -50,7 +50,7 @@ def config_of(arrays: Mapping[str, np.ndarray], channels: int, glimpses: int) ->
 
 def _root(size: int, planes: int, name: str) -> int:
     side = math.isqrt(size // planes)
-    if side * side * planes != size:
+    if side * side * planes != size or not size:
         raise UserError(f"array '{name}': {size} values are not {planes} square planes; is the number of channels right?")
     return side
 
@@ -107,9 +107,12 @@ def model_of(arrays: Mapping[str, np.ndarray], channels: int, glimpses: int = 32
 
     Raises UserError when an array has a shape that the others rule out.
     """
-    config = config_of(arrays, channels, glimpses)
-    model = AlignDRAW(config, vocabulary_size=len(arrays["W_y_hLangEnc"]))
-    state = state_of(arrays, config)
+    try:
+        config = config_of(arrays, channels, glimpses)
+        model = AlignDRAW(config, vocabulary_size=len(arrays["W_y_hLangEnc"]))
+        state = state_of(arrays, config)
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"the arrays have shapes that no checkpoint of the released code has: {error}") from error
     wanted = model.state_dict()
     for name, value in state.items():
         if value.shape != wanted[name].shape:

@@ -1,6 +1,7 @@
 """`shapes`: small scenes of coloured shapes with captions, drawn from a seed; the quick start's stand-in for photographs.
 
-Captions have 4 to 16 words. Some words occur in dev and test alone, as they do in every real collection.
+Captions have 4 to 16 words. Some words occur once, and some in dev and test alone, as they do in every real
+collection.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ COLOURS = {"red": (230, 40, 40), "green": (40, 190, 70), "blue": (50, 90, 235),
 SHAPES = ("circle", "square", "triangle")
 SIZES = {"small": 0.17, "large": 0.27}     # half a shape's extent, in canvas sides
 SIZE_OF_PAIR = 0.19
+# Words that occur once each in training, so that the model has met an unknown word; they are what it then reads.
+ONCE = {"red": ("crimson", "scarlet", "ruby", "cherry"), "green": ("emerald", "lime", "jade", "olive"),
+        "blue": ("azure", "navy", "cobalt", "sapphire"), "yellow": ("golden", "amber", "lemon", "mustard"),
+        "purple": ("violet", "lilac", "plum", "mauve"), "white": ("ivory", "pearl", "snowy", "chalk")}
 UNSEEN = {"circle": "disc", "square": "box", "large": "huge", "small": "tiny"}  # in dev and test alone
 UNSEEN_SHARE = 0.02
 OVERSAMPLING = 4  # subpixels a pixel and axis, averaged: smooth edges
@@ -55,7 +60,7 @@ def draw_split(split: str, count: int, config: ShapesConfig) -> tuple[np.ndarray
         pictures[row] = _paint(things, config.size)
         for way in rng.permutation(len(ways))[:config.captions]:
             captions.append((row, ways[way] if split == "train" else _with_unseen_words(ways[way], rng)))
-    return pictures, captions
+    return pictures, _with_words_used_once(captions, rng) if split == "train" else captions
 
 
 def _scene(rng: np.random.Generator) -> tuple[list[Thing], list[str]]:
@@ -90,6 +95,16 @@ def _scene(rng: np.random.Generator) -> tuple[list[Thing], list[str]]:
 
 def _with_unseen_words(caption: str, rng: np.random.Generator) -> str:
     return " ".join(UNSEEN[word] if word in UNSEEN and rng.random() < UNSEEN_SHARE else word for word in caption.split())
+
+
+def _with_words_used_once(captions: list[tuple[int, str]], rng: np.random.Generator) -> list[tuple[int, str]]:
+    changed = list(captions)
+    for colour, synonyms in ONCE.items():
+        rows = [n for n, (_, text) in enumerate(captions) if colour in text.split()]
+        for word, n in zip(synonyms, rng.permutation(rows)[:len(synonyms)], strict=False):
+            row, text = changed[n]
+            changed[n] = row, text.replace(colour, word, 1)
+    return changed
 
 
 def _paint(things: list[Thing], size: int) -> np.ndarray:

@@ -37,8 +37,8 @@ class TrainConfig:
     final_learning_rate: float = parameter(above=0)
     schedule: Literal["drop", "cosine"]            # drop: to the final rate after epoch drop_after; cosine: down to it
     drop_after: int = parameter(least=0)           # epochs; 0: never
-    decay: float = parameter(least=0, most=1)      # rmsprop: of the mean square; adamw: beta 1
-    second_decay: float = parameter(least=0, most=1)  # adamw: beta 2
+    decay: float = parameter(least=0, below=1)      # rmsprop: of the mean square; adamw: beta 1
+    second_decay: float = parameter(least=0, below=1)  # adamw: beta 2
     epsilon: float = parameter(above=0)            # rmsprop: inside the root; adamw: outside
     weight_decay: float = parameter(least=0)       # adamw
     clip: Literal["global", "per_tensor"]          # the norm of all gradients (paper), or of each (released)
@@ -157,10 +157,18 @@ def _means(totals: Tensor, count: int) -> Means:
     return Means(-(reconstruction + kl), reconstruction, kl)
 
 
+def check_finite(value: float, epoch: int, step: int) -> None:
+    """Raise UserError unless a bound, or a sum of weights, is a number."""
+    if not math.isfinite(value):
+        raise UserError(f"the bound is {value} at epoch {epoch + 1}, step {step + 1}: "
+                        "lower train.learning_rate or train.clip_norm")
+
+
 def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, seed: int, work: WorkInProgress,
-          report: Callable[[Report], None],
-          seconds_between_saves: float = SECONDS_BETWEEN_SAVES) -> tuple[list[History], dict[str, Tensor]]:
+          report: Callable[[Report], None], save_every: float | None = None) -> tuple[list[History], dict[str, Tensor]]:
     """Train `model` in place, from where `work` stands; returns the history and the weights of the best dev bound.
+
+    The state is saved after each epoch, and every `save_every` seconds (by default 30, or 20 times what it takes).
 
     Raises UserError when the bound stops being a number; the last saved state is then a good one.
     """
@@ -202,17 +210,18 @@ def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, se
             optimizer.step()
             totals += parts
             steps += 1
-            due = time.monotonic() - last_save > max(seconds_between_saves, 20 * save_cost)
+            pause = max(SECONDS_BETWEEN_SAVES, 20 * save_cost) if save_every is None else save_every
+            due = time.monotonic() - last_save > pause
             if due or device.type == "cpu" or i % 20 == 19 or i + 1 == len(batches):  # reading a number makes a GPU wait
                 so_far = _means(totals, sum(batches.sizes[:i + 1]))
-                if not math.isfinite(so_far.bound):
-                    raise UserError(f"the bound is {so_far.bound} at epoch {epoch + 1}, step {i + 1}: "
-                                    "lower train.learning_rate or train.clip_norm")
+                check_finite(so_far.bound, epoch, i)
                 report(Report(epoch, steps, so_far.bound, saved is not None, None))
             if due and i + 1 < len(batches):
+                check_finite(sum(value.sum().item() for value in model.parameters()), epoch, i)
                 save(epoch, i + 1)
         train_means = _means(totals, sum(batches.sizes))
         dev_means = mean_bound(model, dev.in_order(config.batch_size, config.dev_size), seed, "dev noise", device=device)
+        check_finite(dev_means.bound, epoch, i)
         if not history or dev_means.bound > max(row.dev.bound for row in history):
             best = {name: value.clone() for name, value in model.state_dict().items()}
         history.append(History(epoch + 1, steps, rate, train_means, dev_means))
