@@ -116,7 +116,7 @@ class History(NamedTuple):
 
 def columns(rows: Iterable[History]) -> list[dict[str, float]]:
     """The history as flat rows, for a table."""
-    return [{"epoch": row.epoch, "step": row.step, "learning_rate": row.learning_rate}
+    return [{"epoch": row.epoch, "step": row.step, "learning_rate": round(row.learning_rate, 8)}
             | {f"{split}_{name}": round(value, 4) for split, means in (("train", row.train), ("dev", row.dev))
                for name, value in means._asdict().items()} for row in rows]
 
