@@ -18,9 +18,12 @@ def evaluate(parameters: dict[str, Any], run: str, dataset: str) -> None:
     checkpoint.model.to(device)
     prepared = Path("data/prepared") / dataset
     splits = ("train", "dev", "test") if checkpoint.grammar is None else ("train", "dev", "test", "test_held_out")
-    data = {split: datasets.load(prepared / f"{split}.h5", device) for split in splits}
-    check_same_captions(checkpoint, prepared, data["train"])
-    metrics = {split: bounds.evaluate(checkpoint.model, part, config, split) for split, part in data.items()}
+    metrics = {}
+    for split in splits:
+        data = datasets.load(prepared / f"{split}.h5", device)
+        if split == "train":
+            check_same_captions(checkpoint, prepared, data)
+        metrics[split] = bounds.evaluate(checkpoint.model, data, config, split)
     stage.write_metrics(Path("metrics/evaluate") / f"{run}.json", metrics)
 
 

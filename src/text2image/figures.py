@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 NO_METADATA = {"Software": None}  # so that equal pictures are equal files
 DPI = 110
+ENLARGED = 6
 FRAME_MILLISECONDS = 120
 LAST_FRAME_MILLISECONDS = 1500
 INK = (255, 80, 60)
@@ -28,9 +29,12 @@ def enlarge(picture: np.ndarray, scale: int) -> np.ndarray:
     return picture.repeat(scale, 0).repeat(scale, 1)
 
 
-def _tile(row: np.ndarray, gap: int = 1) -> np.ndarray:
-    """(n, H, W, 3) side by side on grey, (H, n * (W + gap) - gap, 3)."""
+def _tile(row: np.ndarray) -> np.ndarray:
+    """(n, H, W, 3) side by side on grey, each smoothly enlarged: a few pixels are easier to read so."""
+    row = np.stack([np.asarray(Image.fromarray(picture).resize((picture.shape[1] * ENLARGED, picture.shape[0] * ENLARGED),
+                                                               Image.Resampling.BICUBIC)) for picture in row])
     n, h, w, _ = row.shape
+    gap = ENLARGED
     tiled = np.full((h, n * (w + gap) - gap, 3), 96, np.uint8)
     for i, picture in enumerate(row):
         tiled[:, i * (w + gap):i * (w + gap) + w] = picture
