@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import stage
-from text2image import archives, fetching, shapes
+from text2image import archives, fetching, shapes, toronto
+from text2image.config import parameter
+from text2image.errors import UserError
 from text2image.shapes import ShapesConfig
 
 
@@ -34,13 +36,21 @@ class Mnist:
     h5_urls: tuple[str, ...]
 
 
-SOURCES = {"scikit-learn": Embedded, "drawn": Drawn, "archive": Mnist, "h5": Mnist}
+@dataclass(frozen=True)
+class Toronto:
+    """The dataset host's captioned pictures."""
+
+    source: Literal["toronto"]
+    base_urls: tuple[str, ...]
+    side: int = parameter(least=1)
+
+
+SOURCES = {"scikit-learn": Embedded, "drawn": Drawn, "archive": Mnist, "h5": Mnist, "toronto": Toronto}
 
 
 def fetch(parameters: dict[str, Any], name: str) -> None:
     config = stage.variant(parameters, ("datasets", name, "fetch"), "source", SOURCES)
     keep = stage.state_folder() / f"fetch-{name}"
-    keep.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     with stage.output_folder(Path("data/raw") / name) as out:
         if isinstance(config, Embedded):
@@ -48,14 +58,29 @@ def fetch(parameters: dict[str, Any], name: str) -> None:
         elif isinstance(config, Drawn):
             archives.write_scenes(out, {split: shapes.draw_split(split, getattr(config.scenes, split), config.scenes)
                                         for split in archives.SPLITS})
+        elif isinstance(config, Toronto):
+            files = fetching.fetch(toronto.checks(config.side), config.base_urls, keep)
+            check_together(keep, config.side)
         elif config.source == "archive":
-            files = [fetching.fetch(f"mnist/{file}", config.archive_urls, keep, archives.check_mnist_file)
-                     for file in archives.MNIST_FILES]
+            files = fetching.fetch({f"mnist/{file}": archives.check_mnist_file for file in archives.MNIST_FILES},
+                                   config.archive_urls, keep)
         else:
-            files = [fetching.fetch(f"~emansim/datasets/{archives.MNIST_H5}", config.h5_urls, keep, archives.read_mnist_h5)]
+            files = fetching.fetch({f"~emansim/datasets/{archives.MNIST_H5}": archives.read_mnist_h5}, config.h5_urls, keep)
         for file in files:  # `keep` may lie on another disk, and goes when all is in place
             shutil.copyfile(file, out / file.name)
-    shutil.rmtree(keep)
+    shutil.rmtree(keep, ignore_errors=True)
+
+
+def check_together(keep: Path, side: int) -> None:
+    """Files that contradict each other are not kept."""
+    vocabulary = toronto.read_dictionary(keep / toronto.DICTIONARY)
+    for split in toronto.SPLITS:
+        try:
+            toronto.read_split(keep, split, side, vocabulary)
+        except UserError:
+            for name in toronto.names(split, side):
+                (keep / name).unlink()
+            raise
 
 
 if __name__ == "__main__":

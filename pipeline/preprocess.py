@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline import stage
-from text2image import archives, datasets, mnist_captions
+from text2image import archives, datasets, mnist_captions, toronto
 from text2image.archives import Digits
 from text2image.captions import Vocabulary, pad, tokenize
 from text2image.config import parameter
@@ -46,7 +46,15 @@ class CaptionedImages:
     minimum_count: int = parameter(least=1)  # times a word must occur in training to be in the vocabulary
 
 
-KINDS = {"mnist_captions": MnistCaptions, "captioned_images": CaptionedImages}
+@dataclass(frozen=True)
+class Toronto:
+    """The dataset host's pictures and captions, with ids and splits as they are published."""
+
+    kind: Literal["toronto"]
+    side: int = parameter(least=1)
+
+
+KINDS = {"mnist_captions": MnistCaptions, "captioned_images": CaptionedImages, "toronto": Toronto}
 
 
 def preprocess(parameters: dict[str, Any], name: str) -> None:
@@ -55,6 +63,8 @@ def preprocess(parameters: dict[str, Any], name: str) -> None:
     with stage.output_folder(Path("data/prepared") / name) as out:
         if isinstance(config, MnistCaptions):
             compose(raw, out, config, stage.seed(parameters), f"datasets.{name}.preprocess")
+        elif isinstance(config, Toronto):
+            take_over(raw, out, config.side)
         else:
             number_words(raw, out, config)
 
@@ -94,6 +104,13 @@ def number_words(raw: Path, out: Path, config: CaptionedImages) -> None:
         ids, lengths = pad([vocabulary.known(words) for _, words in captions[split]])
         planar = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
         datasets.write_images(out / f"{split}.h5", planar, ids, lengths, np.array([row for row, _ in captions[split]]))
+    vocabulary.save(out / "vocabulary.json")
+
+
+def take_over(raw: Path, out: Path, side: int) -> None:
+    vocabulary = toronto.read_dictionary(raw / toronto.DICTIONARY)
+    for split in toronto.SPLITS:
+        datasets.write_images(out / f"{split}.h5", *toronto.read_split(raw, split, side, vocabulary))
     vocabulary.save(out / "vocabulary.json")
 
 

@@ -26,6 +26,7 @@ def train(parameters: dict[str, Any], run: str, dataset: str) -> None:
     devices.keep_freed_memory()
     vocabulary = Vocabulary.load(prepared / "vocabulary.json")
     data, dev = (datasets.load(prepared / f"{split}.h5", device) for split in ("train", "dev"))
+    data = data.of_lengths(config.least_words, config.most_words)
     model = AlignDRAW(model_config, len(vocabulary))
     model.reset(seeds.torch_generator(seed, "weights"))  # on the CPU: the same weights on every device
     model.to(device)

@@ -15,7 +15,8 @@ STAGES = ("fetch", "preprocess", "train", "sample", "evaluate")
 
 def everything_on(repository: Repository) -> None:
     """Switch on every dataset and run that params.yaml describes, as its comments say."""
-    repository.replace("params.yaml", "    # mnist: {", "    mnist: {")
+    for name in ("mnist", "coco"):
+        repository.replace("params.yaml", f"    # {name}: {{", f"    {name}: {{")
 
 
 @pytest.fixture(scope="module")

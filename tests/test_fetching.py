@@ -1,10 +1,10 @@
 """Fetching from hosts that fail in every way, and raw files that are not what they should be."""
 
 import gzip
-import hashlib
 import http.server
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import h5py
@@ -14,36 +14,77 @@ import pytest
 from text2image import archives, disk, fetching
 from text2image.errors import UserError
 
-CONTENT = b"captioned pictures " * 1000
+CONTENT = b"captioned pictures " * 50_000
 
 
 class Host(http.server.ThreadingHTTPServer):
-    """A file host whose answers are set by the path's first part."""
+    """A file host whose manners are the path's first part; `asked` lists what it was asked for, with any range."""
+
+    daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answer)
         self.asked: list[str] = []
 
-    def base(self, behaviour: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{behaviour}"
+    def base(self, manners: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{manners}"
+
+    def handle_error(self, *_) -> None:
+        pass  # a client that goes away in the middle is part of the game
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_response(405)
+        self.end_headers()
+
     def do_GET(self) -> None:
-        behaviour = self.path.split("/")[1]
-        self.server.asked.append(behaviour)
-        if behaviour.isdigit():
-            self.send_error(int(behaviour))
-        elif behaviour == "once503" and self.server.asked.count("once503") == 1:
+        manners = self.path.split("/")[1]
+        first = manners not in (asked.split()[0] for asked in self.server.asked)
+        self.server.asked.append(" ".join([manners, self.headers.get("Range", "")]).strip())
+        if manners.isdigit():
+            self.send_error(int(manners))
+        elif manners == "once503" and first:
             self.send_error(503)
-        elif behaviour == "reset":
+        elif manners == "reset":
             self.connection.close()
+        elif manners == "stalls":
+            self.body(CONTENT, cut=10_000, stall=True)
+        elif manners == "html":
+            self.body(b"<html>no such page</html>")
+        elif manners == "altered":
+            self.body(CONTENT[:-1] + b"!")
+        elif manners == "truncated":
+            self.body(CONTENT, cut=len(CONTENT) // 2)
+        elif manners == "lies":
+            self.body(CONTENT, length=len(CONTENT) + 7)
+        elif manners in ("breaks", "forgets"):  # breaks off the first time; then goes on, or starts again
+            self.body(CONTENT, cut=len(CONTENT) // 2 if first else None, ranges=manners == "breaks")
+        elif manners == "crooked":  # breaks off, then sends another part than was asked for, then is good
+            times = sum(asked.startswith(manners) for asked in self.server.asked)
+            self.body(CONTENT, cut=len(CONTENT) // 2 if times == 1 else None, ranges=times == 2, shift=3)
         else:
-            body = {"altered": CONTENT[:-1] + b"!", "html": b"<html>no such page</html>"}.get(behaviour, CONTENT)
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
+            self.body(CONTENT, ranges=True)
+
+    def body(self, content: bytes, cut: int | None = None, length: int | None = None, stall: bool = False,
+             ranges: bool = False, shift: int = 0) -> None:
+        start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if ranges and "Range" in self.headers else 0
+        if start > 0 and start >= len(content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.send_header("Content-Length", "0")
             self.end_headers()
-            self.wfile.write(body[:len(body) // 2] if behaviour == "truncated" else body)
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start + shift}-{len(content) - 1}/{len(content)}")
+        content = content[start:]
+        self.send_header("Content-Length", str(length or len(content)))
+        self.end_headers()
+        self.wfile.write(content[:cut])
+        self.wfile.flush()
+        if stall:
+            time.sleep(1.5)
 
     def log_message(self, *_) -> None:
         pass
@@ -62,6 +103,7 @@ def host():
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(fetching, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.5)
     monkeypatch.delenv(fetching.MIRROR, raising=False)
 
 
@@ -70,74 +112,133 @@ def check(path: Path) -> None:
         raise UserError(f"{path.name}: not the file that we know")
 
 
+def fetch(bases: list[str], keep: Path, name: str = "folder/file.bin") -> Path:
+    return fetching.fetch({name: check}, bases, keep)[0]
+
+
 def test_a_file_comes_whole_and_is_kept(host, tmp_path):
-    path = fetching.fetch("folder/file.bin", [host.base("good")], tmp_path, check)
+    path = fetch([host.base("good")], tmp_path)
     assert path == tmp_path / "file.bin"
     assert path.read_bytes() == CONTENT
-    fetching.fetch("folder/file.bin", [host.base("404")], tmp_path, check)
+    fetch([host.base("404")], tmp_path)
     assert host.asked == ["good"], "what has come whole is not asked for again"
 
 
 def test_a_passing_fault_is_tried_again(host, tmp_path):
-    assert fetching.fetch("file.bin", [host.base("once503")], tmp_path, check).exists()
+    assert fetch([host.base("once503")], tmp_path).exists()
     assert host.asked == ["once503", "once503"]
 
 
 def test_bases_are_tried_in_turn(host, tmp_path):
-    bases = [host.base("404"), host.base("altered"), host.base("good")]
-    assert fetching.fetch("file.bin", bases, tmp_path, check).exists()
+    assert fetch([host.base("404"), host.base("altered"), host.base("good")], tmp_path).exists()
     assert host.asked == ["404", "altered", "good"]
 
 
-@pytest.mark.parametrize(("behaviour", "words", "times"), [
-    ("404", "HTTP 404 Not Found", 1), ("403", "HTTP 403 Forbidden", 1), ("429", "HTTP 429 Too Many Requests", 3),
-    ("500", "HTTP 500 Internal Server Error", 3), ("reset", "unreachable", 3), ("truncated", "unreachable", 3),
+def test_a_broken_transfer_goes_on_where_it_broke(host, tmp_path):
+    assert fetch([host.base("breaks")], tmp_path).read_bytes() == CONTENT
+    assert host.asked == ["breaks", f"breaks bytes={len(CONTENT) // 2}-"]
+
+
+def test_a_host_that_ignores_ranges_is_asked_for_the_whole(host, tmp_path):
+    assert fetch([host.base("forgets")], tmp_path).read_bytes() == CONTENT
+    assert len(host.asked) == 2
+
+
+def test_a_host_that_sends_another_part_is_not_believed(host, tmp_path):
+    assert fetch([host.base("crooked")], tmp_path).read_bytes() == CONTENT
+    assert host.asked == ["crooked", f"crooked bytes={len(CONTENT) // 2}-", "crooked"]
+
+
+def test_what_another_fetch_left_is_gone_on_with(host, tmp_path):
+    with pytest.raises(UserError, match=rf"{len(CONTENT) // 2:,} bytes of it are kept"):
+        fetch([host.base("truncated")], tmp_path)
+    host.asked.clear()
+    assert fetch([host.base("good")], tmp_path).read_bytes() == CONTENT
+    assert host.asked == [f"good bytes={len(CONTENT) // 2}-"]
+
+
+@pytest.mark.parametrize("left", [b"of another file", CONTENT + b"too much", CONTENT[:-5] + b"wrong"])
+def test_a_part_of_another_file_is_found_out_and_fetched_anew(host, tmp_path, left):
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial/file.bin").write_bytes(left)
+    assert fetch([host.base("good")], tmp_path).read_bytes() == CONTENT
+
+
+def test_a_whole_file_that_was_not_yet_named_is_not_fetched_again(host, tmp_path):
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial/file.bin").write_bytes(CONTENT)
+    assert fetch([host.base("good")], tmp_path).read_bytes() == CONTENT
+    assert host.asked == [f"good bytes={len(CONTENT)}-"]
+
+
+@pytest.mark.parametrize(("manners", "words", "times"), [
+    ("404", "HTTP 404 Not Found", 1), ("403", "HTTP 403 Forbidden", 1), ("429", "HTTP 429 Too Many Requests", 4),
+    ("500", "HTTP 500 Internal Server Error", 4), ("reset", "unreachable", 4), ("truncated", "unreachable", 5),
+    ("stalls", "unreachable (timed out); 10,000 bytes of it are kept", 5), ("lies", "unreachable", 5),
     ("altered", "file.bin: not the file that we know", 1), ("html", "file.bin: not the file that we know", 1)])
-def test_a_host_that_fails_is_named_with_the_reason_and_leaves_nothing_under_the_name(host, tmp_path, behaviour, words, times):
+def test_a_host_that_fails_is_named_with_the_reason_and_leaves_nothing_under_the_name(host, tmp_path, manners, words, times):
     with pytest.raises(UserError) as error:
-        fetching.fetch("file.bin", [host.base(behaviour)], tmp_path, check)
-    assert str(error.value).startswith(f"cannot fetch file.bin: {host.base(behaviour)}: {words}")
+        fetch([host.base(manners)], tmp_path, "file.bin")
+    assert str(error.value).startswith(f"cannot fetch file.bin: {host.base(manners)}: {words}")
     assert "TEXT2IMAGE_MIRROR" in str(error.value)
-    assert host.asked == [behaviour] * times
+    assert len(host.asked) == times
     assert not (tmp_path / "file.bin").exists()
+
+
+def test_several_files_and_what_is_kept_when_one_fails(host, tmp_path):
+    names = [f"folder/{n}.bin" for n in range(6)]
+
+    def refuse(path: Path) -> None:
+        raise UserError(f"{path.name}: not what it should be")
+
+    files = dict.fromkeys(names, check)
+    with pytest.raises(UserError, match=r"cannot fetch folder/5\.bin: .*5\.bin: not what it should be"):
+        fetching.fetch(files | {names[5]: refuse}, [host.base("good")], tmp_path)
+    kept = {path.name for path in tmp_path.glob("*.bin")}
+    assert {"0.bin", "1.bin"} <= kept
+    host.asked.clear()
+    assert [path.name for path in fetching.fetch(files, [host.base("good")], tmp_path)] == [f"{n}.bin" for n in range(6)]
+    assert len(host.asked) == 6 - len(kept)
 
 
 def test_an_unreachable_host(tmp_path):
     with pytest.raises(UserError, match="unreachable"):
-        fetching.fetch("file.bin", ["http://127.0.0.1:9/"], tmp_path, check)
+        fetch(["http://127.0.0.1:9/"], tmp_path)
 
 
 @pytest.mark.parametrize("base", ["http://[::1", "ftp//nothing", "http://127.0.0.1:port"])
 def test_a_base_that_is_no_url(tmp_path, base):
-    with pytest.raises(UserError, match=r"cannot fetch file\.bin"):
-        fetching.fetch("file.bin", [base], tmp_path, check)
+    with pytest.raises(UserError, match=r"cannot fetch folder/file\.bin"):
+        fetch([base], tmp_path)
 
 
 def test_no_base_at_all(tmp_path):
     with pytest.raises(UserError, match="list of base URLs is empty"):
-        fetching.fetch("file.bin", [], tmp_path, check)
+        fetch([], tmp_path)
 
 
 def test_a_mirror_stands_in_for_every_host(host, tmp_path, monkeypatch):
     directory = tmp_path / "mirror" / "folder"
     directory.mkdir(parents=True)
     (directory / "file.bin").write_bytes(CONTENT)
-    for mirror in (str(tmp_path / "mirror"), host.base("good")):
+    for n, mirror in enumerate((str(tmp_path / "mirror"), host.base("good"))):
         monkeypatch.setenv(fetching.MIRROR, mirror)
-        keep = tmp_path / f"keep-{hashlib.md5(mirror.encode()).hexdigest()}"
-        keep.mkdir()
-        assert fetching.fetch("folder/file.bin", [host.base("404")], keep, check).read_bytes() == CONTENT
+        assert fetch([host.base("404")], tmp_path / f"keep{n}").read_bytes() == CONTENT
     monkeypatch.setenv(fetching.MIRROR, str(tmp_path / "nothing"))
     with pytest.raises(UserError, match=r"cannot read folder/other\.bin in this directory \(No such file"):
-        fetching.fetch("folder/other.bin", [], tmp_path, check)
+        fetch([], tmp_path, "folder/other.bin")
 
 
-def test_a_disk_without_room_is_noticed_before_the_first_byte(host, tmp_path, monkeypatch):
+def test_a_disk_without_room_is_noticed_before_the_first_byte(tmp_path, monkeypatch):
+    directory = tmp_path / "mirror"
+    directory.mkdir()
+    for name in ("a.bin", "b.bin"):
+        (directory / name).write_bytes(CONTENT)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(UserError, match=r"the disk is full: .* needs 19,000 bytes and has 1,000 free; make room"):
-        fetching.fetch("file.bin", [host.base("good")], tmp_path, check)
-    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=1_500_000))
+    with pytest.raises(UserError, match=r"the disk is full: .* needs 1,900,000 bytes and has 1,500,000 free; make room"):
+        fetching.fetch({"a.bin": check, "b.bin": check}, [str(directory)], tmp_path / "keep")
+    assert not list((tmp_path / "keep").iterdir())
 
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"

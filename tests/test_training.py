@@ -20,7 +20,7 @@ from text2image.training import RMSprop, TrainConfig, clip_gradients, learning_r
 SMALL = ModelConfig(channels=1, height=18, width=18, glimpses=4, language_units=16, align_units=16, infer_units=32,
                     generate_units=32, latent=8, read_window=4, write_window=5, init_std=0.1, canvas_init=-3.0,
                     preset="paper", **dict.fromkeys(SWITCHES, "preset"))
-CONFIG = TrainConfig(epochs=3, epoch_size=250, batch_size=50, optimizer="rmsprop", learning_rate=0.003,
+CONFIG = TrainConfig(epochs=3, epoch_size=250, least_words=1, most_words=100, batch_size=50, optimizer="rmsprop", learning_rate=0.003,
                      final_learning_rate=0.0003, schedule="drop", drop_after=2, decay=0.9, second_decay=0.99, epsilon=1e-6,
                      weight_decay=0.0, clip="global", clip_norm=10.0, dev_size=50, device="cpu", precision="float32")
 CANVAS = Canvas(18, top=Span(0, 1), bottom=Span(9, 10), left=Span(0, 1), right=Span(9, 10), middle=Span(4, 6))
@@ -189,6 +189,14 @@ def test_batches_of_captions():
     assert first == again != other
     assert sorted(rows(data.in_order(10, 30))) == list(range(30))
     assert len(rows(data.shuffled(10, 30, "part"))) == 30
+    some = data.of_lengths(4, 5)
+    kept = set(np.flatnonzero((lengths == 4) | (lengths == 5)))
+    assert set(rows(some.shuffled(10, 0, "some"))) == kept
+    assert rows(data.shuffled(10, 0, 1, "pictures", 0)) == first, "the whole is as it was"
+    with pytest.raises(UserError, match="no caption has 20 to 30 words"):
+        data.of_lengths(20, 30)
+    with pytest.raises(UserError, match="captions have 12 words"):
+        TRAIN.of_lengths(1, 11)
 
 
 def test_standard_errors_are_over_pictures():

@@ -15,11 +15,13 @@ A bank of digits, from which pictures are composed as they are needed (text2imag
 and as attributes the grammar and the canvas. Beside the splits lies vocabulary.json: words in id order.
 """
 
+import copy
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import h5py
 import numpy as np
@@ -72,6 +74,16 @@ class CaptionedImages:
         """(C, H, W)."""
         return tuple(self.images.shape[1:])  # type: ignore[return-value]
 
+    def of_lengths(self, least: int, most: int) -> "CaptionedImages":
+        """The captions of `least` to `most` words alone."""
+        kept = (self.lengths >= least) & (self.lengths <= most)
+        if not kept.any():
+            raise UserError(f"no caption has {least} to {most} words: change train.least_words or train.most_words")
+        part = copy.copy(self)
+        part.captions = self.captions[torch.from_numpy(kept).to(self.captions.device)]
+        part.lengths, part.image_of_caption = self.lengths[kept], self.image_of_caption[kept]
+        return part
+
     def shuffled(self, batch_size: int, size: int, *stream: int | str) -> Batches:
         """Every caption once, in batches of equal caption length, in an order drawn from the stream.
 
@@ -113,6 +125,12 @@ class CaptionedDigits:
     def shape(self) -> tuple[int, int, int]:
         return 1, self.canvas.size, self.canvas.size
 
+    def of_lengths(self, least: int, most: int) -> "CaptionedDigits":
+        """Every caption has the same number of words: all or none are kept."""
+        if not least <= mnist_captions.WORDS <= most:
+            raise UserError(f"captions have {mnist_captions.WORDS} words: change train.least_words or train.most_words")
+        return self
+
     def shuffled(self, batch_size: int, size: int, *stream: int | str) -> Batches:
         """`size` fresh pictures (0: as many as digits), of captions that are not held out."""
         size = size or len(self.labels)
@@ -145,14 +163,32 @@ def as_float(images: Tensor) -> Tensor:
     return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
-def write_images(path: Path, images: np.ndarray, captions: np.ndarray, lengths: np.ndarray,
+class Blocks(Protocol):
+    """Pictures that come a block of rows at a time, for what does not fit into memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
+def write_images(path: Path, images: np.ndarray | Blocks, captions: np.ndarray, lengths: np.ndarray,
                  image_of_caption: np.ndarray) -> None:
     """One split of captioned pictures; arrays as in the module's docstring."""
-    require_room(path.parent, images.nbytes + captions.nbytes)  # HDF5 does not survive a full disk
+    room = math.prod(images.shape) * images.dtype.itemsize + captions.nbytes
+    require_room(path.parent, room)  # HDF5 does not survive a full disk
     with h5py.File(path, "w") as h5:
         h5.attrs["format"] = FORMAT
         h5.attrs["kind"] = "images"
-        h5.create_dataset("images", data=images, chunks=(min(len(images), 64), *images.shape[1:]), compression="gzip")
+        chunks = (min(images.shape[0], 64), *images.shape[1:])
+        stored = h5.create_dataset("images", images.shape, images.dtype, chunks=chunks, compression="gzip")
+        row = 0
+        for block in (images,) if isinstance(images, np.ndarray) else images:
+            stored[row:row + len(block)] = block
+            row += len(block)
         h5.create_dataset("captions", data=captions, compression="gzip")
         h5["lengths"], h5["image_of_caption"] = lengths.astype(np.int32), image_of_caption.astype(np.int32)
 

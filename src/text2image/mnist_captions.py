@@ -26,6 +26,7 @@ TEMPLATES = ("the digit {first} is on the left of the digit {second} .",
              "the digit {first} is at the bottom right of the image .",
              "the digit {first} is at the top right of the image .",
              "the digit {first} is at the bottom left of the image .")
+WORDS = 12      # of every caption
 TWO_DIGITS = 4  # the first four templates name two
 # Rows and columns of the first and of the second digit, by the names of `Canvas`.
 PLACES = ((("middle", "left"), ("middle", "right")),) * 2 + ((("top", "middle"), ("bottom", "middle")),) * 2 + (

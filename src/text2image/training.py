@@ -31,6 +31,8 @@ class TrainConfig:
 
     epochs: int = parameter(least=1)
     epoch_size: int = parameter(least=0)           # captions, or fresh pictures, an epoch; 0: the whole split
+    least_words: int = parameter(least=1)          # captions of fewer or of more words than these are not trained on
+    most_words: int = parameter(least=1)
     batch_size: int = parameter(least=1)
     optimizer: Literal["rmsprop", "adamw"]
     learning_rate: float = parameter(above=0)
