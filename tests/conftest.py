@@ -36,7 +36,7 @@ class Repository:
     def run(self, *command: str, code: int | None = 0, **environment: str) -> str:
         """Run a command in the copy and return all it said; its exit code must be `code` (None: any but 0)."""
         done = subprocess.run(command, cwd=self.path, env=self.environment | environment, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=900)
         right = done.returncode != 0 if code is None else done.returncode == code
         assert right, f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}"
         return done.stdout

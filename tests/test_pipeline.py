@@ -132,7 +132,7 @@ def test_killed_and_run_again_training_ends_as_if_nothing_had_happened(copy, tmp
     found = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _is_trainer(p, copy.path)]
     assert len(found) == 1
     os.kill(found[0], signal.SIGKILL)
-    said = repro.communicate(timeout=60)[0]
+    said = repro.communicate(timeout=300)[0]
     assert repro.returncode != 0
     assert "exited with -9" in said
     assert not (copy.path / "models/digits").exists()
