@@ -124,7 +124,6 @@ def attacks() -> dict[str, bytes]:
 
 def python_object_array(inner: bytes) -> bytes:
     holder = pickle.dumps(np.array([None], object), 2)
-    assert holder.count(b"]N") == 1 or b"N" in holder
     at = holder.rindex(b"N")
     return holder[:at] + inner[2:-1] + holder[at + 1:]
 
