@@ -134,7 +134,7 @@ def test_killed_and_run_again_training_ends_as_if_nothing_had_happened(copy, tmp
     os.kill(found[0], signal.SIGKILL)
     said = repro.communicate(timeout=300)[0]
     assert repro.returncode != 0
-    assert "exited with -9" in said
+    assert "failed to reproduce 'train@digits'" in said
     assert not (copy.path / "models/digits").exists()
     assert len(list((copy.path / "state").iterdir())) == 1
     again = copy.dvc("repro", "train@digits")
