@@ -19,8 +19,8 @@ def encode(words, weights, encoder):
     cell = torch.zeros_like(h)
     states = []
     for y in words.T:
-        table, hidden, bias = (weights[f"caption_encoder.{encoder}.{n}"] for n in ("weight_input", "weight_hidden", "bias"))
-        gates = F.embedding(y, table.T) + h @ hidden.T + bias
+        table, hidden, bias = (weights[f"caption_encoder.{encoder}.{n}"] for n in ("table", "weight_hidden", "bias"))
+        gates = F.embedding(y, table) + h @ hidden.T + bias
         i, f, g, o = gates.chunk(4, dim=1)
         cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(cell)

@@ -9,33 +9,40 @@ import yaml
 from tqdm import tqdm
 
 from pipeline import stage
-from text2image import checkpoints, datasets, devices, disk, seeds, training
+from text2image import checkpoints, datasets, devices, disk, processes, seeds, training
 from text2image.captions import Vocabulary
 from text2image.checkpoints import Checkpoint
 from text2image.model import AlignDRAW, ModelConfig, count_parameters
+from text2image.processes import Processes
 from text2image.progress import WorkInProgress, fingerprint
 from text2image.training import History, Report, TrainConfig
 
 
 def train(parameters: dict[str, Any], run: str, dataset: str) -> None:
+    config = stage.config(TrainConfig, parameters, "runs", run, "train")
+    with processes.together(config.device) as these:
+        train_with(these, config, parameters, run, dataset)
+
+
+def train_with(these: Processes, config: TrainConfig, parameters: dict[str, Any], run: str, dataset: str) -> None:
     seed = stage.seed(parameters)
     model_config = stage.config(ModelConfig, parameters, "runs", run, "model")
-    config = stage.config(TrainConfig, parameters, "runs", run, "train")
     prepared = Path("data/prepared") / dataset
-    device = devices.choose(config.device)
     devices.keep_freed_memory()
     vocabulary = Vocabulary.load(prepared / "vocabulary.json")
-    data, dev = (datasets.load(prepared / f"{split}.h5", device) for split in ("train", "dev"))
+    data, dev = (datasets.load(prepared / f"{split}.h5", these.device) for split in ("train", "dev"))
     data = data.of_lengths(config.least_words, config.most_words)
     model = AlignDRAW(model_config, len(vocabulary))
     model.reset(seeds.torch_generator(seed, "weights"))  # on the CPU: the same weights on every device
-    model.to(device)
+    model.to(these.device)
     model.precision = devices.product_type(config.precision)
     grammar = data.grammar if isinstance(data, datasets.CaptionedDigits) else None
     digest = fingerprint([run, asdict(model_config), asdict(config), seed], [*prepared.iterdir(), *stage.code_files()])
-    with WorkInProgress(stage.state_folder(), run, digest) as work:
-        with Bar(run, training.steps_of(data, config)) as bar:
-            history, best = training.train(model, data, dev, config, seed, work, bar.show)
+    with WorkInProgress(stage.state_folder(), run, digest, follow=these.rank > 0) as work:
+        with Bar(run, training.steps_of(data, config), hidden=these.rank > 0) as bar:
+            history, best = training.train(model, data, dev, config, seed, work, these, bar.show)
+        if these.rank > 0:
+            return  # the first process writes
         with stage.output_folder(Path("models") / run) as out:
             checkpoints.save(out / "last.safetensors", Checkpoint(model, vocabulary, grammar))
             model.load_state_dict(best)
@@ -66,9 +73,9 @@ def write_history(run: str, history: list[History]) -> None:
 class Bar:
     """A progress bar with nats and time left; a line an epoch as well, which is all there is where there is no terminal."""
 
-    def __init__(self, run: str, steps: int):
-        self.bar = tqdm(total=steps, desc=run, unit="step", disable=None, smoothing=0.05)
-        self.run, self.done = run, 0
+    def __init__(self, run: str, steps: int, hidden: bool):
+        self.bar = tqdm(total=steps, desc=run, unit="step", disable=True if hidden else None, smoothing=0.05)
+        self.run, self.hidden, self.done = run, hidden, 0
 
     def __enter__(self) -> "Bar":
         return self
@@ -77,6 +84,8 @@ class Bar:
         self.bar.close()
 
     def show(self, report: Report) -> None:
+        if self.hidden:
+            return
         if self.done == 0 and report.going_on:
             self.bar.initial = self.bar.n = self.done = report.step - 1
             self.bar.write(f"{self.run}: going on at step {report.step}")

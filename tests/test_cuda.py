@@ -11,6 +11,7 @@ from text2image.bounds import EvaluateConfig
 from text2image.checkpoints import Checkpoint
 from text2image.mnist_captions import VOCABULARY
 from text2image.model import AlignDRAW
+from text2image.processes import Processes
 from text2image.progress import WorkInProgress
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU here")
@@ -40,7 +41,8 @@ def test_training_with_a_break_scoring_and_sampling(tmp_path, precision, optimiz
     def run(report) -> tuple[AlignDRAW, list]:
         model = make(precision)
         with WorkInProgress(tmp_path, "run", "f" * 64) as work:
-            return model, training.train(model, on_gpu(TRAIN), on_gpu(DEV), config, 1, work, report, save_every=0)[0]
+            return model, training.train(model, on_gpu(TRAIN), on_gpu(DEV), config, 1, work, Processes(0, 1, GPU), report,
+                                         save_every=0)[0]
 
     with pytest.raises(KeyboardInterrupt):
         run(stop)
@@ -54,7 +56,7 @@ def test_training_with_a_break_scoring_and_sampling(tmp_path, precision, optimiz
 
 def test_the_bound_on_a_gpu_is_that_on_a_cpu():
     model = make()
-    images, words, _ = TRAIN.in_order(50, 50)[0]
+    images, words, *_ = TRAIN.in_order(50, 50)[0]
     noise = torch.randn(SMALL.glimpses, 50, SMALL.latent, generator=torch.Generator().manual_seed(1))
     there = model.bound(images.to(GPU), words.to(GPU), noise.to(GPU)).cost.mean().item()
     here = model.cpu().bound(images, words, noise).cost.mean().item()

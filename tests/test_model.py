@@ -5,15 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from benchmarks import plain
 from benchmarks.step import COCO, MNIST
 from text2image import attention
 from text2image.attention import PAPER, RELEASED
 from text2image.errors import UserError
-from text2image.gathered import GatheredLinear, GatheredScores
-from text2image.model import SWITCHES, AlignDRAW, ModelConfig, _LSTMStep, count_parameters
+from text2image.model import SWITCHES, AlignDRAW, ModelConfig, count_parameters
+from text2image.recurrence import LSTMStep
 
 # Every size another prime, so that no transposed axis can pass.
 PRIMES = replace(MNIST, channels=2, height=13, width=17, glimpses=3, language_units=5, align_units=11, infer_units=19,
@@ -81,10 +80,9 @@ def test_windows_of_one_pixel_work_and_oblong_pictures_read_what_is_there():
     assert torch.isfinite(make(config).bound(*inputs(config)).cost).all()
     # A sharp window of stride 1 around column 11, row 4: g = 2 (place + 1) / (extent + 1) - 1.
     parameters = torch.tensor([[2 * 12 / 18 - 1, 2 * 5 / 14 - 1, math.log(2 / 16), math.log(0.05**2), 0.0]], dtype=torch.double)
-    lens = attention.look(parameters, 13, 17, 3, PAPER)
+    lens = attention.look(parameters, 13, 17, 3, PAPER).lens(0, 1, 13)
     picture = torch.arange(13 * 17, dtype=torch.double).view(1, 13, 1, 17)
-    seen = attention.read(picture, lens)[0, :, 0]
-    torch.testing.assert_close(seen, picture[0, 3:6, 0, 10:13])
+    torch.testing.assert_close(attention.read(picture, lens).patch[0], picture[0, 3:6, 0, 10:13])
 
 
 @pytest.mark.parametrize(("size", "extent", "geometry", "centre"), [
@@ -97,49 +95,70 @@ def test_where_a_window_of_zeros_lies(size, extent, geometry, centre):
 
 
 def test_filters_sum_to_one_inside_and_are_damped_by_the_released_sum():
-    whole = attention.look(torch.zeros(1, 5), 20, 20, 4, PAPER)
-    torch.testing.assert_close(whole.f_y.sum(-1), torch.ones(1, 4))
-    damped = attention.look(torch.zeros(1, 5), 20, 20, 4, PAPER._replace(epsilon=RELEASED.epsilon))
-    assert (damped.f_y.sum(-1) < whole.f_y.sum(-1)).all()
+    def sums(geometry: attention.Geometry) -> torch.Tensor:
+        return attention.look(torch.zeros(1, 5), 20, 20, 4, geometry).lens(0, 1, 20).f_y.sum(-1)
+
+    torch.testing.assert_close(sums(PAPER), torch.ones(1, 4))
+    assert (sums(PAPER._replace(epsilon=RELEASED.epsilon)) < sums(PAPER)).all()
 
 
 def test_write_is_the_transpose_of_read():
     """<write(w), x> = <w, read(x)> for all w and x."""
     generator = torch.Generator().manual_seed(3)
-    lens = attention.look(torch.randn(2, 5, generator=generator, dtype=torch.double), 13, 17, 5, PAPER)
+    lens = attention.look(torch.randn(2, 5, generator=generator, dtype=torch.double), 13, 17, 5, PAPER).lens(0, 2, 13)
     x = torch.randn(2, 13, 3, 17, generator=generator, dtype=torch.double)
-    w = torch.randn(2, 5, 3, 5, generator=generator, dtype=torch.double)
-    torch.testing.assert_close((attention.write(w, lens) * x).sum(), (w * attention.read(x, lens)).sum())
+    w = torch.randn(2, 5 * 3, 5, generator=generator, dtype=torch.double)
+    canvas = torch.zeros_like(x)
+    attention.write_(canvas, w, lens)
+    torch.testing.assert_close((canvas * x).sum(), (w * attention.read(x, lens).patch).sum())
 
 
-def test_hand_written_gradients():
+def test_the_gradient_of_an_lstm_step():
     generator = torch.Generator().manual_seed(4)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.double, requires_grad=True)
-
-    assert torch.autograd.gradcheck(_LSTMStep.apply, (random(3, 20), random(3, 5)))
-    centres = (5 + 4 * random(3, 2, 1)).detach().requires_grad_()
-    precision = (-random(3, 1, 1).detach().exp()).requires_grad_()
-    assert torch.autograd.gradcheck(lambda c, p: attention._Bank.apply(c, p, 11, 1e-4), (centres, precision))
+    gates, cell = (torch.randn(3, size, generator=generator, dtype=torch.double, requires_grad=True) for size in (20, 5))
+    assert torch.autograd.gradcheck(LSTMStep.apply, (gates, cell))
 
 
-def test_gathered_products_have_autograds_gradients():
-    generator = torch.Generator().manual_seed(5)
-    layer = nn.Linear(5, 3).double()
-    first = torch.randn(4, 5, generator=generator, dtype=torch.double, requires_grad=True)
+@pytest.mark.parametrize("recomputed", [1, 2, 3, 50])
+def test_recomputed_glimpses_have_the_same_bound_and_gradients(recomputed):
+    model, values = make(replace(PRIMES, glimpses=5)), inputs(replace(PRIMES, glimpses=5))
+    gradients = []
+    for model.recomputed in (0, recomputed):
+        model.zero_grad()
+        bound = model.bound(*values)
+        bound.cost.mean().backward()
+        gradients.append((bound.cost.detach(), *(value.grad.clone() for value in model.parameters())))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)
 
-    def chain(product) -> torch.Tensor:
-        y = product(first)
-        return (product(torch.cat([y.tanh(), y[:, :2]], 1)).square().sum() + y.sum())
 
-    chain(layer).backward()
-    expected = [value.grad.clone() for value in (layer.weight, layer.bias, first)]
-    for value in (layer.weight, layer.bias, first):
-        value.grad = None
-    chain(GatheredLinear(layer.weight, layer.bias)).backward()
-    for value, gradient in zip((layer.weight, layer.bias, first), expected, strict=True):
-        torch.testing.assert_close(value.grad, gradient)
+def test_padded_captions_have_the_bound_and_the_gradients_of_unpadded_ones():
+    model, (images, words, noise) = make(PRIMES), inputs(PRIMES)
+    lengths = torch.tensor([6, 2, 5, 1])
+    costs = []
+    for n, length in enumerate(lengths):  # each caption alone
+        one = slice(n, n + 1)
+        costs.append(model.bound(images[one], words[one, :length], noise[:, one]).cost)
+    torch.cat(costs).sum().backward()
+    alone = {name: value.grad.clone() for name, value in model.named_parameters()}
+    model.zero_grad()
+    padding = torch.arange(9) >= lengths.unsqueeze(1)
+    padded = torch.nn.functional.pad(words, (0, 3)).masked_fill(padding, 0)
+    together = model.bound(images, padded, noise, lengths).cost
+    together.sum().backward()
+    torch.testing.assert_close(together, torch.cat(costs), rtol=1e-12, atol=0)
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(value.grad, alone[name], rtol=1e-8, atol=1e-12, msg=name)
+    assert (model.generate_trace(padded, noise, lengths).alphas[:, padding] == 0).all()
+    torch.testing.assert_close(model.generate_trace(padded, noise, lengths).canvases[:, 1:2],
+                               model.generate_trace(words[1:2, :2], noise[:, 1:2]).canvases)
+
+
+def test_the_released_encoder_takes_no_padding():
+    """It reads another caption backward than forward, whose padding would be elsewhere."""
+    images, words, noise = inputs(PRIMES)
+    with pytest.raises(UserError, match=r"need the model's backward_words: paper"):
+        make(replace(PRIMES, preset="released")).bound(images, words, noise, torch.tensor([6, 2, 5, 1]))
 
 
 def test_generation_and_inference_share_the_recurrence():
@@ -184,21 +203,3 @@ def test_pictures_of_another_shape_are_refused_in_words():
     images, words, noise = inputs(PRIMES)
     with pytest.raises(UserError, match=r"pictures of \(C, H, W\) = \(2, 13, 17\), the data holds \(2, 17, 13\)"):
         make(PRIMES).bound(images.mT, words, noise)
-
-
-def test_gathered_scores_have_autograds_gradients():
-    generator = torch.Generator().manual_seed(6)
-    keys, v, query = (torch.randn(*shape, generator=generator, dtype=torch.double, requires_grad=True)
-                      for shape in ((2, 3, 5), (5,), (2, 5)))
-
-    def chain(scores) -> torch.Tensor:
-        first = scores(query)
-        return scores(torch.cat([first, first[:, :2]], 1)).square().sum() + first.sum()
-
-    chain(lambda q: (keys + q.unsqueeze(1)).tanh() @ v).backward()
-    expected = [value.grad.clone() for value in (keys, v, query)]
-    for value in (keys, v, query):
-        value.grad = None
-    chain(GatheredScores(keys, v)).backward()
-    for value, gradient in zip((keys, v, query), expected, strict=True):
-        torch.testing.assert_close(value.grad, gradient)

@@ -60,7 +60,7 @@ def test_files_become_prepared_data(tmp_path, kind, monkeypatch):
         prepared = datasets.load(tmp_path / f"{split}.h5")
         assert np.array_equal(prepared.images.numpy(), expected), "bytes, where they lose nothing"
         assert prepared.image_of_caption.tolist() == [row // CAPTIONS for row in range(CAPTIONS * len(expected))]
-        images, words, picture = prepared.in_order(100, 0)[0]
+        images, words, picture, _ = prepared.in_order(100, 0)[0]
         assert vocabulary.decode(words[0].tolist()) == vocabulary.decode(parts.captions[np.flatnonzero(parts.lengths == 2)[0]].tolist())
         assert np.array_equal((images * 255).round().numpy().astype(np.uint8), expected[picture.numpy()])
 

@@ -1,12 +1,15 @@
 """The loop: its optimizers, its schedule, and going on after a break as though there had been none."""
 
 import math
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from torch import multiprocessing
 
 from text2image import bounds, datasets, seeds, training
 from text2image.bounds import EvaluateConfig
@@ -14,15 +17,19 @@ from text2image.datasets import CaptionedDigits, CaptionedImages
 from text2image.errors import UserError
 from text2image.mnist_captions import Canvas, Grammar, Span
 from text2image.model import SWITCHES, AlignDRAW, ModelConfig
+from text2image.processes import Processes, together
 from text2image.progress import WorkInProgress, fingerprint
 from text2image.training import RMSprop, TrainConfig, clip_gradients, learning_rate
 
 SMALL = ModelConfig(channels=1, height=18, width=18, glimpses=4, language_units=16, align_units=16, infer_units=32,
                     generate_units=32, latent=8, read_window=4, write_window=5, init_std=0.1, canvas_init=-3.0,
                     preset="paper", **dict.fromkeys(SWITCHES, "preset"))
-CONFIG = TrainConfig(epochs=3, epoch_size=250, least_words=1, most_words=100, batch_size=50, optimizer="rmsprop", learning_rate=0.003,
+CONFIG = TrainConfig(epochs=3, epoch_size=250, least_words=1, most_words=100, batch_size=50,
+                     bucket=1, optimizer="rmsprop", learning_rate=0.003,
                      final_learning_rate=0.0003, schedule="drop", drop_after=2, decay=0.9, second_decay=0.99, epsilon=1e-6,
-                     weight_decay=0.0, clip="global", clip_norm=10.0, dev_size=50, device="cpu", precision="float32")
+                     weight_decay=0.0, clip="global", clip_norm=10.0, dev_size=50,
+                     recomputed_glimpses=0, device="cpu", precision="float32")
+ALONE = Processes(0, 1, torch.device("cpu"))
 CANVAS = Canvas(18, top=Span(0, 1), bottom=Span(9, 10), left=Span(0, 1), right=Span(9, 10), middle=Span(4, 6))
 
 
@@ -48,7 +55,7 @@ def run(work: WorkInProgress, config: TrainConfig = CONFIG, stop_at: int = 0, sa
 
     model = make()
     with work:
-        history, best = training.train(model, TRAIN, DEV, config, 1, work, report, save_every)
+        history, best = training.train(model, TRAIN, DEV, config, 1, work, ALONE, report, save_every)
     return model.state_dict(), history, best
 
 
@@ -110,7 +117,7 @@ def test_training_raises_the_bound_and_records_it(tmp_path):
     best_epoch = max(history, key=lambda row: row.dev.bound)
     model = make()
     model.load_state_dict(best)
-    again = training.mean_bound(model, DEV.in_order(50, 50), 1, "dev noise", device=torch.device("cpu"))
+    again = training.mean_bound(model, DEV.in_order(50, 50), ALONE, 1, "dev noise")
     assert again.bound == pytest.approx(best_epoch.dev.bound)
 
 
@@ -174,7 +181,7 @@ def test_batches_of_captions():
     def rows(batches: datasets.Batches) -> list[int]:
         seen = []
         for i in range(len(batches)):
-            images, words, picture = batches[i]
+            images, words, picture, _ = batches[i]
             assert 0 < len(words) == batches.sizes[i] <= 10
             assert (words > 0).all(), "padding within a batch of one length"
             found = words[:, 0].numpy() - 1
@@ -197,6 +204,77 @@ def test_batches_of_captions():
         data.of_lengths(20, 30)
     with pytest.raises(UserError, match="captions have 12 words"):
         TRAIN.of_lengths(1, 11)
+
+
+def test_buckets_of_neighbouring_lengths_are_padded_to_one_width():
+    lengths = np.random.default_rng(0).integers(1, 8, 110)
+    captions = (np.arange(7) < lengths[:, None]) * np.arange(1, 111)[:, None]
+    data = CaptionedImages(np.zeros((110, 1, 2, 2), np.uint8), captions, lengths, np.arange(110))
+    batches = data.shuffled(10, 0, "bucket", bucket=4)
+    seen = []
+    for i in range(len(batches)):
+        _, words, picture, own = batches[i]
+        assert words.shape[1] == (4 if own.max() <= 4 else 8), "1 to 4 words, or 5 to 8"
+        assert torch.equal(own, torch.from_numpy(lengths)[picture])
+        assert torch.equal(words, (torch.arange(words.shape[1]) < own[:, None]) * (picture[:, None] + 1))
+        seen += picture.tolist()
+    assert sorted(seen) == list(range(110))
+
+
+def test_gradients_of_the_words_that_occur_alone_train_as_those_of_all_words():
+    """So does a run that goes on with dense gradients where it had sparse ones."""
+    def trained(*sparse: bool) -> dict[str, torch.Tensor]:
+        model = AlignDRAW(SMALL, 200).double()
+        model.reset(seeds.torch_generator(1, "weights"))
+        optimizer = RMSprop(model.parameters(), 0.003, 0.9, 1e-6)
+        generator = seeds.torch_generator(2)
+        for model.caption_encoder.sparse in sparse:
+            words = torch.randint(1, 200, (5, 6), generator=generator)
+            noise = torch.randn(SMALL.glimpses, 5, SMALL.latent, generator=generator, dtype=torch.double)
+            optimizer.zero_grad()
+            model.bound(torch.full((5, 1, 18, 18), 0.3, dtype=torch.double), words, noise).cost.mean().backward()
+            assert model.caption_encoder.forward_lstm.table.grad.is_sparse == model.caption_encoder.sparse
+            clip_gradients(model, "global", 10.0)
+            optimizer.step()
+        return model.state_dict()
+
+    dense = trained(*[False] * 12)
+    for other in (trained(*[True] * 12), trained(*[True] * 6, *[False] * 6), trained(*[False] * 6, *[True] * 6)):
+        for name, value in dense.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_two_processes_train_as_one_and_go_on_after_a_break(tmp_path):
+    config = replace(CONFIG, epoch_size=201)  # the last batch has one picture: the second process has none
+    alone = run(WorkInProgress(tmp_path, "alone", "f" * 64), config)
+    multiprocessing.start_processes(_one_of_two, (tmp_path, config, 8), nprocs=2, start_method="spawn")
+    assert not (tmp_path / "0.pt").exists(), "broken off"
+    multiprocessing.start_processes(_one_of_two, (tmp_path, config, 0), nprocs=2, start_method="spawn")
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert equal(first["model"], second["model"])
+    assert first["going_on"]
+    for name, value in alone[0].items():
+        torch.testing.assert_close(first["model"][name], value, rtol=1e-3, atol=1e-5, msg=name)
+    for (_, _, _, *means), row in zip(first["history"], alone[1], strict=True):
+        assert means == [pytest.approx(tuple(row.train), rel=1e-4), pytest.approx(tuple(row.dev), rel=1e-4)]
+
+
+def _one_of_two(rank: int, folder: Path, config: TrainConfig, stop_at: int) -> None:
+    os.environ |= {"TORCHELASTIC_RUN_ID": "test", "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank),
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(49_152 + os.getppid() % 10_000)}
+    torch.set_num_threads(1)
+    going_on = []
+
+    def report(report: training.Report) -> None:
+        going_on.append(report.going_on)
+        if report.step == stop_at:
+            raise SystemExit(0)
+
+    model = make()
+    with together("cpu") as these, WorkInProgress(folder, "two", "f" * 64, follow=these.rank > 0) as work:
+        history, _ = training.train(model, TRAIN, DEV, config, 1, work, these, report, save_every=0)
+        torch.save({"model": model.state_dict(), "going_on": all(going_on),
+                    "history": [(*row[:3], tuple(row.train), tuple(row.dev)) for row in history]}, folder / f"{rank}.pt")
 
 
 def test_standard_errors_are_over_pictures():
@@ -237,6 +315,6 @@ def test_bound_of_real_mnist_rises(mirror, tmp_path):
     model.reset(seeds.torch_generator(1, "weights"))
     config = replace(CONFIG, epochs=2, epoch_size=600, batch_size=100, learning_rate=0.0003, final_learning_rate=0.0003, dev_size=100)
     with WorkInProgress(tmp_path, "mnist", "f" * 64) as work:
-        history, _ = training.train(model, data, data, config, 1, work, lambda report: None)
+        history, _ = training.train(model, data, data, config, 1, work, ALONE, lambda report: None)
     assert history[1].dev.bound > history[0].dev.bound
     assert history[1].train.bound > history[0].train.bound

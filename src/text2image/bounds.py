@@ -59,8 +59,8 @@ def variational(model: AlignDRAW, batches: Batches, *stream: int | str) -> dict[
     """L, and its parts apart; L = -(reconstruction + KL)."""
     scores = Scores()
     for i in range(len(batches)):
-        images, words, picture = batches[i]
-        bound = model.bound(images, words, _noise(model, len(words), *stream, i))
+        images, words, picture, lengths = batches[i]
+        bound = model.bound(images, words, _noise(model, len(words), *stream, i), lengths)
         scores.add(picture, bound=-bound.cost, reconstruction=bound.reconstruction, kl=bound.kl)
     return scores.summary()
 
@@ -70,7 +70,7 @@ def importance_weighted(model: AlignDRAW, batches: Batches, samples: int, *strea
     """The bound of `samples` importance weights a caption; each picture is scored with all its draws in one batch."""
     scores = Scores()
     for i in range(len(batches)):
-        images, words, picture = batches[i]
+        images, words, picture, _ = batches[i]
         images, words = (part.repeat_interleave(samples, 0) for part in (images, words))
         weights = model.bound(images, words, _noise(model, len(words), *stream, i)).log_weight.view(-1, samples)
         scores.add(picture, bound=weights.logsumexp(1) - math.log(samples))

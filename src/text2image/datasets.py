@@ -39,9 +39,13 @@ FORMAT = "text2image prepared 1"
 
 
 class Batch(NamedTuple):
-    images: Tensor  # (B, C, H, W) float32 in [0, 1]
-    words: Tensor   # (B, L) int64, all of one length
+    images: Tensor   # (B, C, H, W) float32 in [0, 1]
+    words: Tensor    # (B, L) int64
     picture: Tensor  # (B,) int64 on the CPU: which picture of the dataset each is
+    lengths: Tensor | None = None  # (B,) int64, words of each caption, where they are padded; None: all have L
+
+    def part(self, rows: slice) -> "Batch":
+        return Batch(*(None if values is None else values[rows] for values in self))
 
 
 @dataclass(frozen=True)
@@ -84,31 +88,39 @@ class CaptionedImages:
         part.lengths, part.image_of_caption = self.lengths[kept], self.image_of_caption[kept]
         return part
 
-    def shuffled(self, batch_size: int, size: int, *stream: int | str) -> Batches:
-        """Every caption once, in batches of equal caption length, in an order drawn from the stream.
+    def shuffled(self, batch_size: int, size: int, *stream: int | str, bucket: int = 1) -> Batches:
+        """Every caption once, in an order drawn from the stream, in batches of one caption length each.
 
-        `size`, where it is not 0, stops the pass after that many captions.
+        `size`, where it is not 0, stops the pass after that many captions. `bucket`: so many neighbouring lengths share
+        a batch, padded to the longest of the bucket, so that few shapes occur.
         """
         rng = numpy_generator(*stream)
         order = rng.permutation(len(self.lengths))[:size or None]
-        parts = self._by_length(order, batch_size)
-        return self._batches([parts[i] for i in rng.permutation(len(parts))])
+        parts = self._by_length(order, batch_size, bucket)
+        return self._batches([parts[i] for i in rng.permutation(len(parts))], bucket)
 
-    def in_order(self, batch_size: int, size: int) -> Batches:
-        """The first `size` captions (0: all), once each, by length."""
-        return self._batches(self._by_length(np.arange(len(self.lengths))[:size or None], batch_size))
+    def in_order(self, batch_size: int, size: int, bucket: int = 1) -> Batches:
+        """The first `size` captions (0: all), once each, by length; `bucket` as in `shuffled`."""
+        return self._batches(self._by_length(np.arange(len(self.lengths))[:size or None], batch_size, bucket), bucket)
 
-    def _by_length(self, order: np.ndarray, batch_size: int) -> list[np.ndarray]:
-        lengths = self.lengths[order]
-        groups = [order[lengths == length] for length in np.unique(lengths)]
+    def _by_length(self, order: np.ndarray, batch_size: int, bucket: int) -> list[np.ndarray]:
+        buckets = (self.lengths[order] - 1) // bucket
+        groups = [order[buckets == each] for each in np.unique(buckets)]
         return [group[i:i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
 
-    def _batches(self, parts: list[np.ndarray]) -> Batches:
+    def _batches(self, parts: list[np.ndarray], bucket: int) -> Batches:
+        longest = self.captions.shape[1]
+
         def get(i: int) -> Batch:
-            rows = parts[i]
+            rows, device = parts[i], self.captions.device
             picture = torch.from_numpy(self.image_of_caption[rows].astype(np.int64))
-            words = self.captions[torch.from_numpy(rows).to(self.captions.device), :int(self.lengths[rows[0]])]
-            return Batch(as_float(self.images[picture.to(self.images.device)]), words, picture)
+            width = -(-int(self.lengths[rows[0]]) // bucket) * bucket
+            words = self.captions[torch.from_numpy(rows).to(device), :width]
+            images = as_float(self.images[picture.to(device)])
+            if bucket == 1:
+                return Batch(images, words, picture)
+            lengths = torch.from_numpy(self.lengths[rows].astype(np.int64)).to(device)
+            return Batch(images, torch.nn.functional.pad(words, (0, max(0, width - longest))), picture, lengths)
 
         return Batches(tuple(len(part) for part in parts), get)
 
@@ -131,8 +143,8 @@ class CaptionedDigits:
             raise UserError(f"captions have {mnist_captions.WORDS} words: change train.least_words or train.most_words")
         return self
 
-    def shuffled(self, batch_size: int, size: int, *stream: int | str) -> Batches:
-        """`size` fresh pictures (0: as many as digits), of captions that are not held out."""
+    def shuffled(self, batch_size: int, size: int, *stream: int | str, bucket: int = 1) -> Batches:
+        """`size` fresh pictures (0: as many as digits), of captions that are not held out. All captions have one length."""
         size = size or len(self.labels)
         scenes = self.grammar.draw_scenes(size, self.labels, self.canvas, False, *stream)
         words = mnist_captions.words(scenes).to(self.digits.device)
@@ -150,7 +162,7 @@ class CaptionedDigits:
         pictures = mnist_captions.compose(scenes, self.digits, self.canvas.size)
         return pictures.cpu().numpy(), mnist_captions.words(scenes).numpy().astype(np.int32)
 
-    def in_order(self, batch_size: int, size: int) -> Batches:
+    def in_order(self, batch_size: int, size: int, bucket: int = 1) -> Batches:
         """As `shuffled`, the same pictures at every call."""
         return self.shuffled(batch_size, size, "in order")
 

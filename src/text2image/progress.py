@@ -30,12 +30,18 @@ def fingerprint(settings: Any, files: Iterable[Path]) -> str:
 
 
 class WorkInProgress:
-    """The folder `root/name-fingerprint`, held by this process alone; use it as a context."""
+    """The folder `root/name-fingerprint`, held by this process alone; use it as a context.
 
-    def __init__(self, root: Path, name: str, digest: str):
+    Of several processes at the same work one holds the folder; the others `follow`: they read, and write nothing.
+    """
+
+    def __init__(self, root: Path, name: str, digest: str, follow: bool = False):
         self.path = root / f"{name}-{digest[:12]}"
+        self.follow = follow
 
     def __enter__(self) -> "WorkInProgress":
+        if self.follow:
+            return self
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = (self.path / "lock").open("w")
         try:
@@ -46,6 +52,8 @@ class WorkInProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.follow:
+            return
         if not (self.path / "state.pt").exists():  # nothing was begun
             shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
@@ -62,9 +70,13 @@ class WorkInProgress:
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep `state`, whole or not at all."""
+        if self.follow:
+            return
         with whole(self.path / "state.pt") as partial, partial.open("wb") as file:
             torch.save(state, file)
 
     def finish(self) -> None:
         """The work is done and its results are safe: forget it."""
+        if self.follow:
+            return
         shutil.rmtree(self.path)

@@ -70,10 +70,10 @@ def state_of(arrays: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str,
     seen, heard = a["W_inp_henc"].split((2 * c * n * n, config.generate_units))
     return {
         "caption_encoder.h0": a["h0_lang"].reshape(1, -1),
-        "caption_encoder.forward_lstm.weight_input": a["W_y_hLangEnc"].mT,
+        "caption_encoder.forward_lstm.table": a["W_y_hLangEnc"],
         "caption_encoder.forward_lstm.weight_hidden": a["W_hLangEnc_hLangEnc"].mT,
         "caption_encoder.forward_lstm.bias": a["b_hLangEnc"],
-        "caption_encoder.backward_lstm.weight_input": a["W_yRev_hLangEncRev"].mT,
+        "caption_encoder.backward_lstm.table": a["W_yRev_hLangEncRev"],
         "caption_encoder.backward_lstm.weight_hidden": a["W_hLangEncRev_hLangEncRev"].mT,
         "caption_encoder.backward_lstm.bias": a["b_hLangEncRev"],
         "align.language": a["W_lang_align"].mT,

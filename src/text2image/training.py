@@ -13,13 +13,15 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from text2image import seeds
 from text2image.config import parameter
-from text2image.datasets import Dataset
+from text2image.datasets import Batch, Batches, Dataset
 from text2image.devices import Device, Precision
 from text2image.errors import UserError
-from text2image.model import AlignDRAW
+from text2image.model import AlignDRAW, Bound
+from text2image.processes import Processes
 from text2image.progress import WorkInProgress
 
 SECONDS_BETWEEN_SAVES = 30.0
@@ -34,6 +36,7 @@ class TrainConfig:
     least_words: int = parameter(least=1)          # captions of fewer or of more words than these are not trained on
     most_words: int = parameter(least=1)
     batch_size: int = parameter(least=1)
+    bucket: int = parameter(least=1)               # caption lengths that share a batch, padded and masked; 1: none do
     optimizer: Literal["rmsprop", "adamw"]
     learning_rate: float = parameter(above=0)
     final_learning_rate: float = parameter(above=0)
@@ -46,13 +49,18 @@ class TrainConfig:
     clip: Literal["global", "per_tensor"]          # the norm of all gradients (paper), or of each (released)
     clip_norm: float = parameter(above=0)
     dev_size: int = parameter(least=0)             # captions of dev scored each epoch; 0: all
+    recomputed_glimpses: int = parameter(least=0)  # kept as their first state alone, so many at a time; 0: all is kept
     device: Device
     precision: Precision
 
 
 class RMSprop(torch.optim.Optimizer):
     """RMSprop with epsilon inside the root, as the released code has it (coco/alignDraw.py:422):
-    h = decay h + (1 - decay) g^2; w = w - rate g / sqrt(h + epsilon)."""
+    h = decay h + (1 - decay) g^2; w = w - rate g / sqrt(h + epsilon).
+
+    Where a gradient is sparse, of some rows of a table, the other rows' h decays when they are met again: w stays as it
+    is where g is 0, so that nothing else differs.
+    """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float, epsilon: float):
         super().__init__(parameters, {"lr": lr, "decay": decay, "epsilon": epsilon})
@@ -61,16 +69,35 @@ class RMSprop(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
             weights = [w for w in group["params"] if w.grad is not None]
-            gradients = [w.grad for w in weights]
             for w in weights:
                 if w not in self.state:
                     self.state[w]["mean_square"] = torch.zeros_like(w)
+                if w.grad.is_sparse:
+                    self._step_rows(w, **group)
+                elif "last" in self.state[w]:  # went on from a run whose gradients were sparse
+                    self._catch_up(w, **group)
+            weights = [w for w in weights if not w.grad.is_sparse]
+            gradients = [w.grad for w in weights]
             squares = [self.state[w]["mean_square"] for w in weights]
             torch._foreach_mul_(squares, group["decay"])
             torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
             roots = torch._foreach_add(squares, group["epsilon"])
             torch._foreach_sqrt_(roots)
             torch._foreach_addcdiv_(weights, gradients, roots, -group["lr"])
+
+    def _step_rows(self, w: Tensor, lr: float, decay: float, epsilon: float, **_: Any) -> None:
+        state, gradient = self.state[w], w.grad.coalesce()
+        rows, values = gradient.indices()[0], gradient.values()
+        last = state.setdefault("last", torch.zeros(len(w), dtype=torch.int64))  # step at which a row was met last
+        state["step"] = state.get("step", 0) + 1
+        faded = state["mean_square"][rows].mul_(decay ** (state["step"] - last[rows]).to(w.dtype).unsqueeze(1))
+        square = faded.addcmul_(values, values, value=1 - decay)
+        state["mean_square"][rows], last[rows] = square, state["step"]
+        w.index_add_(0, rows, values / (square + epsilon).sqrt_(), alpha=-lr)
+
+    def _catch_up(self, w: Tensor, decay: float, **_: Any) -> None:
+        state = self.state[w]
+        state["mean_square"] *= decay ** (state.pop("step") - state.pop("last")).to(w.dtype).unsqueeze(1)
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -83,7 +110,11 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 @torch.no_grad()
 def clip_gradients(model: nn.Module, how: str, limit: float) -> None:
     """Scale gradients down to a norm of `limit`: all by their common norm, or each by its own."""
-    gradients = [w.grad for w in model.parameters() if w.grad is not None]
+    weights = [w for w in model.parameters() if w.grad is not None]
+    for w in weights:
+        if w.grad.is_sparse:
+            w.grad = w.grad.coalesce()
+    gradients = [w.grad.values() if w.grad.is_sparse else w.grad for w in weights]
     norms = torch._foreach_norm(gradients)
     if how == "global":
         norms = [torch.linalg.vector_norm(torch.stack(norms))] * len(gradients)
@@ -135,23 +166,27 @@ class Report(NamedTuple):
 
 def steps_of(data: Dataset, config: TrainConfig) -> int:
     """Steps of the whole training."""
-    return config.epochs * len(data.shuffled(config.batch_size, config.epoch_size, "count"))
+    return config.epochs * len(data.shuffled(config.batch_size, config.epoch_size, "count", bucket=config.bucket))
 
 
-def mean_bound(model: AlignDRAW, batches, *stream: int | str, device: torch.device) -> Means:
+def mean_bound(model: AlignDRAW, batches: Batches, processes: Processes, *stream: int | str) -> Means:
     """Mean bound over a pass without gradients; the noise comes from the stream."""
-    totals = torch.zeros(2, dtype=torch.float64, device=device)
+    totals = torch.zeros(2, dtype=torch.float64, device=processes.device)
     with torch.no_grad():
-        for i in range(len(batches)):
-            totals += _costs(model, batches[i], *stream, i, device=device)[1]
-    return _means(totals, sum(batches.sizes))
+        for i in range(processes.rank, len(batches), processes.count):
+            batch = batches[i]
+            totals += _parts(model.bound(batch.images, batch.words, _noise(model, batch, *stream, i), batch.lengths))
+    return _means(processes.total(totals), sum(batches.sizes))
 
 
-def _costs(model: AlignDRAW, batch, *stream: int | str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean -L of a batch, and its summed reconstruction and KL (2,) float64."""
-    noise = seeds.noise((model.config.glimpses, len(batch.words), model.config.latent), *stream, device=device)
-    bound = model.bound(batch.images, batch.words, noise)
-    return bound.cost.mean(), torch.stack([bound.reconstruction.detach().sum(), bound.kl.detach().sum()]).double()
+def _noise(model: AlignDRAW, batch: Batch, *stream: int | str) -> Tensor:
+    shape = (model.config.glimpses, len(batch.words), model.config.latent)
+    return seeds.noise(shape, *stream, device=batch.words.device)
+
+
+def _parts(bound: Bound) -> Tensor:
+    """Summed reconstruction and KL, (2,) float64."""
+    return torch.stack([bound.reconstruction.detach().sum(), bound.kl.detach().sum()]).double()
 
 
 def _means(totals: Tensor, count: int) -> Means:
@@ -167,14 +202,18 @@ def check_finite(value: float, epoch: int, step: int) -> None:
 
 
 def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, seed: int, work: WorkInProgress,
-          report: Callable[[Report], None], save_every: float | None = None) -> tuple[list[History], dict[str, Tensor]]:
+          processes: Processes, report: Callable[[Report], None],
+          save_every: float | None = None) -> tuple[list[History], dict[str, Tensor]]:
     """Train `model` in place, from where `work` stands; returns the history and the weights of the best dev bound.
 
     The state is saved after each epoch, and every `save_every` seconds (by default 30, or 20 times what it takes).
 
     Raises UserError when the bound stops being a number; the last saved state is then a good one.
     """
-    device = next(model.parameters()).device
+    device = processes.device
+    model.recomputed = config.recomputed_glimpses
+    # On a GPU and between processes a dense gradient is faster, and its shape is always the same.
+    model.caption_encoder.sparse = config.optimizer == "rmsprop" and device.type == "cpu" and processes.count == 1
     optimizer = make_optimizer(model, config)
     epoch = start = steps = 0
     totals = torch.zeros(2, dtype=torch.float64, device=device)
@@ -184,12 +223,15 @@ def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, se
     if saved is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        epoch, start, steps, totals = saved["epoch"], saved["next_batch"], saved["steps"], saved["totals"].to(device)
+        epoch, start, steps = saved["epoch"], saved["next_batch"], saved["steps"]
+        if processes.rank == 0:
+            totals = saved["totals"].to(device)
         history = [History(*row[:3], Means(*row[3]), Means(*row[4])) for row in saved["history"]]
         best = saved["best"]
+    bound_of = model if processes.count == 1 else DistributedDataParallel(model)
     last_save, save_cost = time.monotonic(), 0.0
 
-    def save(epoch: int, next_batch: int) -> None:
+    def save(epoch: int, next_batch: int, totals: Tensor) -> None:
         nonlocal last_save, save_cost
         begun = time.monotonic()
         state: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch,
@@ -200,29 +242,33 @@ def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, se
         save_cost = last_save - begun
 
     while epoch < config.epochs:
-        batches = data.shuffled(config.batch_size, config.epoch_size, seed, "pictures", epoch)
+        batches = data.shuffled(config.batch_size, config.epoch_size, seed, "pictures", epoch, bucket=config.bucket)
         for i in range(start, len(batches)):
             rate = learning_rate(config, epoch + i / len(batches))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            cost, parts = _costs(model, batches[i], seed, "noise", epoch, i, device=device)
+            whole = batches[i]
+            noise = _noise(model, whole, seed, "noise", epoch, i)[:, processes.rows]
+            batch = whole.part(processes.rows)
+            bound = bound_of(batch.images, batch.words, noise, batch.lengths)
             optimizer.zero_grad()
-            cost.backward()
+            (bound.cost.sum() * (processes.count / batches.sizes[i])).backward()  # gradients are means over processes
             clip_gradients(model, config.clip, config.clip_norm)
             optimizer.step()
-            totals += parts
+            totals += _parts(bound)
             steps += 1
-            pause = max(SECONDS_BETWEEN_SAVES, 20 * save_cost) if save_every is None else save_every
-            due = time.monotonic() - last_save > pause
-            if due or device.type == "cpu" or i % 20 == 19 or i + 1 == len(batches):  # reading a number makes a GPU wait
-                so_far = _means(totals, sum(batches.sizes[:i + 1]))
+            if device.type == "cpu" or i % 20 == 19 or i + 1 == len(batches):  # reading a number makes a GPU wait
+                summed = processes.total(totals)
+                so_far = _means(summed, sum(batches.sizes[:i + 1]))
                 check_finite(so_far.bound, epoch, i)
                 report(Report(epoch, steps, so_far.bound, saved is not None, None))
-            if due and i + 1 < len(batches):
-                check_finite(sum(value.sum().item() for value in model.parameters()), epoch, i)
-                save(epoch, i + 1)
-        train_means = _means(totals, sum(batches.sizes))
-        dev_means = mean_bound(model, dev.in_order(config.batch_size, config.dev_size), seed, "dev noise", device=device)
+                pause = max(SECONDS_BETWEEN_SAVES, 20 * save_cost) if save_every is None else save_every
+                if time.monotonic() - last_save > pause and i + 1 < len(batches):
+                    check_finite(sum(value.sum().item() for value in model.parameters()), epoch, i)
+                    save(epoch, i + 1, summed)
+        train_means = _means(processes.total(totals), sum(batches.sizes))
+        dev_means = mean_bound(model, dev.in_order(config.batch_size, config.dev_size, bucket=config.bucket), processes,
+                               seed, "dev noise")
         check_finite(dev_means.bound, epoch, i)
         if not history or dev_means.bound > max(row.dev.bound for row in history):
             best = {name: value.clone() for name, value in model.state_dict().items()}
@@ -230,5 +276,5 @@ def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, se
         report(Report(epoch, steps, train_means.bound, saved is not None, history[-1]))
         epoch, start = epoch + 1, 0
         totals = torch.zeros_like(totals)
-        save(epoch, 0)
+        save(epoch, 0, totals)
     return history, best
