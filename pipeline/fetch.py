@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import stage
-from text2image import archives, fetching, shapes, toronto
+from text2image import archives, coco_archive, fetching, folders, shapes, skipped, toronto
+from text2image.coco_archive import CocoConfig
 from text2image.config import parameter
 from text2image.errors import UserError
 from text2image.shapes import ShapesConfig
+from text2image.skipped import Skipped
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,25 @@ class Toronto:
     side: int = parameter(least=1)
 
 
-SOURCES = {"scikit-learn": Embedded, "drawn": Drawn, "archive": Mnist, "h5": Mnist, "toronto": Toronto}
+@dataclass(frozen=True)
+class Folder:
+    """Any folder of pictures with a captions.csv. Once it is fetched it is needed no more."""
+
+    source: Literal["folder"]
+    folder: str  # absolute, below ~, or relative to the repository's root
+
+
+@dataclass(frozen=True)
+class CocoArchive:
+    """A folder with COCO's pictures and captions of 2014, packed or not; as the dataset host's files."""
+
+    source: Literal["coco_archive"]
+    folder: str
+    files: CocoConfig
+
+
+SOURCES = {"scikit-learn": Embedded, "drawn": Drawn, "archive": Mnist, "h5": Mnist, "toronto": Toronto, "folder": Folder,
+           "coco_archive": CocoArchive}
 
 
 def fetch(parameters: dict[str, Any], name: str) -> None:
@@ -61,6 +81,10 @@ def fetch(parameters: dict[str, Any], name: str) -> None:
         elif isinstance(config, Toronto):
             files = fetching.fetch(toronto.checks(config.side), config.base_urls, keep)
             check_together(keep, config.side)
+        elif isinstance(config, Folder):
+            list_skipped(name, out, folders.copy(Path(config.folder).expanduser(), out))
+        elif isinstance(config, CocoArchive):
+            list_skipped(name, out, coco_archive.convert(Path(config.folder).expanduser(), out, config.files))
         elif config.source == "archive":
             files = fetching.fetch({f"mnist/{file}": archives.check_mnist_file for file in archives.MNIST_FILES},
                                    config.archive_urls, keep)
@@ -81,6 +105,11 @@ def check_together(keep: Path, side: int) -> None:
             for name in toronto.names(split, side):
                 (keep / name).unlink()
             raise
+
+
+def list_skipped(name: str, out: Path, left_out: list[Skipped]) -> None:
+    skipped.write(out, left_out)
+    skipped.tell(left_out, Path("data/raw") / name / skipped.FILE)
 
 
 if __name__ == "__main__":

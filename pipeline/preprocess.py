@@ -1,5 +1,9 @@
-"""preprocess: raw data as the prepared format (text2image.datasets), into data/prepared/<dataset>."""
+"""preprocess: raw data as the prepared format (text2image.datasets), into data/prepared/<dataset>.
 
+What there is of it is counted in metrics/preprocess/<dataset>.json.
+"""
+
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -7,12 +11,17 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline import stage
-from text2image import archives, datasets, mnist_captions, toronto
+from text2image import archives, datasets, folders, mnist_captions, skipped, toronto
 from text2image.archives import Digits
-from text2image.captions import Vocabulary, pad, tokenize
+from text2image.captions import UNKNOWN, Vocabulary, pad, tokenize
 from text2image.config import parameter
+from text2image.datasets import Blocks
 from text2image.errors import UserError
+from text2image.folders import Captions, Shares
 from text2image.mnist_captions import Canvas, Grammar
+from text2image.pictures import Frame
+
+Counts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -54,33 +63,61 @@ class Toronto:
     side: int = parameter(least=1)
 
 
-KINDS = {"mnist_captions": MnistCaptions, "captioned_images": CaptionedImages, "toronto": Toronto}
+@dataclass(frozen=True)
+class Folder:
+    """A folder's pictures and its captions.csv."""
+
+    kind: Literal["folder"]
+    pictures: Frame
+    splits: Shares
+    minimum_count: int = parameter(least=1)
+
+
+KINDS = {"mnist_captions": MnistCaptions, "captioned_images": CaptionedImages, "toronto": Toronto, "folder": Folder}
 
 
 def preprocess(parameters: dict[str, Any], name: str) -> None:
     config = stage.variant(parameters, ("datasets", name, "preprocess"), "kind", KINDS)
-    raw = Path("data/raw") / name
-    with stage.output_folder(Path("data/prepared") / name) as out:
+    raw, prepared = Path("data/raw") / name, Path("data/prepared") / name
+    with stage.output_folder(prepared) as out:
         if isinstance(config, MnistCaptions):
-            compose(raw, out, config, stage.seed(parameters), f"datasets.{name}.preprocess")
+            counts = compose(raw, out, config, stage.seed(parameters), f"datasets.{name}.preprocess")
         elif isinstance(config, Toronto):
-            take_over(raw, out, config.side)
+            counts = take_over(raw, out, config.side)
+        elif isinstance(config, Folder):
+            counts = decode(raw, out, config)
         else:
-            number_words(raw, out, config)
+            counts = number_words(raw, out, config)
+        left_out = skipped.read(out)
+        counts["skipped"] = skipped.count(skipped.read(raw) + left_out)
+        stage.write_metrics(Path("metrics/preprocess") / f"{name}.json", counts)
+    skipped.tell(left_out, prepared / skipped.FILE)
 
 
-def compose(raw: Path, out: Path, config: MnistCaptions, seed: int, where: str) -> None:
+def write(path: Path, vocabulary: Vocabulary, images: np.ndarray | Blocks, captions: np.ndarray, lengths: np.ndarray,
+          image_of_caption: np.ndarray) -> Counts:
+    """One split, as `datasets.write_images` takes it; returns what there is of it."""
+    datasets.write_images(path, images, captions, lengths, image_of_caption)
+    unknown = (captions == vocabulary.words.index(UNKNOWN)).sum() / lengths.sum() if UNKNOWN in vocabulary.words else 0
+    return {"pictures": images.shape[0], "captions": len(captions), "unknown_words": round(float(unknown), 6)}
+
+
+def compose(raw: Path, out: Path, config: MnistCaptions, seed: int, where: str) -> Counts:
     banks = bank_of(raw, config.digits)
     canvas, grammar = config.canvas, Grammar.draw(seed)
     canvas.check(banks["train"].images.shape[-1], f"{where}.canvas")
     datasets.write_digits(out / "train.h5", *banks["train"], grammar, canvas)
+    vocabulary = mnist_captions.VOCABULARY
+    counts: Counts = {"train": {"digits": len(banks["train"].labels)}, "vocabulary": len(vocabulary)}
     for split, bank, count, held_out in (("dev", "dev", config.pictures.dev, False),
                                          ("test", "test", config.pictures.test, False),
                                          ("test_held_out", "test", config.pictures.test, True)):
         digits = datasets.CaptionedDigits(*banks[bank], grammar, canvas)
-        pictures, words = digits.compose(count, held_out, seed, split)
-        datasets.write_images(out / f"{split}.h5", pictures, words, np.full(count, words.shape[1]), np.arange(count))
-    mnist_captions.VOCABULARY.save(out / "vocabulary.json")
+        composed, words = digits.compose(count, held_out, seed, split)
+        lengths = np.full(count, words.shape[1])
+        counts[split] = write(out / f"{split}.h5", vocabulary, composed, words, lengths, np.arange(count))
+    vocabulary.save(out / "vocabulary.json")
+    return counts
 
 
 def bank_of(raw: Path, sizes: Sizes) -> dict[str, Digits]:
@@ -93,25 +130,45 @@ def bank_of(raw: Path, sizes: Sizes) -> dict[str, Digits]:
     return archives.cut(bank, asdict(sizes))
 
 
-def number_words(raw: Path, out: Path, config: CaptionedImages) -> None:
+def number_words(raw: Path, out: Path, config: CaptionedImages) -> Counts:
     scenes = archives.read_scenes(raw)
     captions = {split: [(row, tokenize(text)) for row, text in pairs] for split, (_, pairs) in scenes.items()}
-    vocabulary = Vocabulary.count((words for _, words in captions["train"]), config.minimum_count)
-    for split, (pictures, _) in scenes.items():
-        empty = [n for n, (_, words) in enumerate(captions[split]) if not words]
+    for split, said in captions.items():
+        empty = [n for n, (_, words) in enumerate(said) if not words]
         if empty:
             raise UserError(f"{raw}: caption {empty[0] + 1} of {split} is empty: give it at least one word, or leave it out")
-        ids, lengths = pad([vocabulary.known(words) for _, words in captions[split]])
-        planar = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
-        datasets.write_images(out / f"{split}.h5", planar, ids, lengths, np.array([row for row, _ in captions[split]]))
+    planar = {split: np.ascontiguousarray(drawn.transpose(0, 3, 1, 2)) for split, (drawn, _) in scenes.items()}
+    return write_words(out, planar, captions, config.minimum_count)
+
+
+def write_words(out: Path, images: Mapping[str, np.ndarray | Blocks], captions: Mapping[str, Captions], least: int) -> Counts:
+    """All splits, and a vocabulary of the words that occur at least `least` times in training."""
+    vocabulary = Vocabulary.count((words for _, words in captions["train"]), least)
+    counts: Counts = {"vocabulary": len(vocabulary)}
+    for split, said in captions.items():
+        ids, lengths = pad([vocabulary.known(words) for _, words in said])
+        rows = np.array([row for row, _ in said])
+        counts[split] = write(out / f"{split}.h5", vocabulary, images[split], ids, lengths, rows)
     vocabulary.save(out / "vocabulary.json")
+    return counts
 
 
-def take_over(raw: Path, out: Path, side: int) -> None:
+def take_over(raw: Path, out: Path, side: int) -> Counts:
     vocabulary = toronto.read_dictionary(raw / toronto.DICTIONARY)
+    counts: Counts = {"vocabulary": len(vocabulary)}
     for split in toronto.SPLITS:
-        datasets.write_images(out / f"{split}.h5", *toronto.read_split(raw, split, side, vocabulary))
+        counts[split] = write(out / f"{split}.h5", vocabulary, *toronto.read_split(raw, split, side, vocabulary))
     vocabulary.save(out / "vocabulary.json")
+    return counts
+
+
+def decode(raw: Path, out: Path, config: Folder) -> Counts:
+    images, captions, left_out = folders.decode(raw, out, config.pictures, config.splits)
+    counts = write_words(out, images, captions, config.minimum_count)
+    for stored in images.values():
+        stored.path.unlink()
+    skipped.write(out, left_out)
+    return counts
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ STAGES = ("fetch", "preprocess", "train", "sample", "evaluate")
 
 def everything_on(repository: Repository) -> None:
     """Switch on every dataset and run that params.yaml describes, as its comments say."""
-    for name in ("mnist", "coco"):
+    for name in ("mnist", "coco", "coco_images", "flickr8k", "folder"):
         repository.replace("params.yaml", f"    # {name}: {{", f"    {name}: {{")
 
 
