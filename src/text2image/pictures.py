@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from text2image.config import parameter
@@ -23,6 +23,9 @@ from text2image.skipped import Skipped
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 FILTERS = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
+ORIENTATION = 0x0112  # the EXIF tag, and what each of its values asks for
+TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
 BACKGROUND = (255, 255, 255, 255)
 LARGEST_FILE = 1 << 26  # bytes
 THREADS = min(4, os.cpu_count() or 1)
@@ -70,9 +73,10 @@ def decode(content: bytes, frame: Frame) -> np.ndarray:
 
 def _upright(picture: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(picture)
+        turn = TURNS.get(picture.getexif().get(ORIENTATION))
     except Exception:  # the picture itself is whole: EXIF that makes no sense turns nothing
-        return picture
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _rgb_or_rgba(picture: Image.Image) -> Image.Image:
