@@ -16,16 +16,17 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
+from PIL.Image import Resampling, Transpose
 from tqdm import tqdm
 
 from text2image.config import parameter
 from text2image.skipped import Skipped
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-FILTERS = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
+FILTERS = {"lanczos": Resampling.LANCZOS, "box": Resampling.BOX}
 ORIENTATION = 0x0112  # the EXIF tag, and what each of its values asks for
-TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
+TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+         6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
 BACKGROUND = (255, 255, 255, 255)
 LARGEST_FILE = 1 << 26  # bytes
 THREADS = min(4, os.cpu_count() or 1)
