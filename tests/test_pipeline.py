@@ -32,6 +32,9 @@ def test_what_repro_leaves(short):
     for run, splits in (("digits", {"train", "dev", "test", "test_held_out"}), ("shapes", {"train", "dev", "test"})):
         metrics = shown[f"metrics/evaluate/{run}.json"]["data"]
         assert set(metrics) == splits
+        counts = shown[f"metrics/preprocess/{run}.json"]["data"]
+        assert set(counts) == splits | {"vocabulary", "skipped"}
+        assert counts["skipped"] == {"pictures": 0, "captions": 0}
         for numbers in metrics.values():
             assert numbers["bound"]["mean"] == pytest.approx(-numbers["reconstruction"]["mean"] - numbers["kl"]["mean"], abs=1e-3)
             assert numbers["bound"]["se"] > 0
@@ -41,6 +44,11 @@ def test_what_repro_leaves(short):
         header, *rows = short.read(f"plots/train/{run}.tsv").splitlines()
         assert header.split("\t")[:3] == ["epoch", "step", "learning_rate"]
         assert len(rows) == (2 if run == "digits" else 1)
+    digits, shapes = (shown[f"metrics/preprocess/{run}.json"]["data"] for run in ("digits", "shapes"))
+    assert digits["train"] == {"digits": 1397}
+    assert digits["test_held_out"] == {"pictures": 100, "captions": 100, "unknown_words": 0}
+    assert (shapes["train"]["pictures"], shapes["train"]["captions"], shapes["dev"]["captions"]) == (200, 400, 80)
+    assert 0 < shapes["train"]["unknown_words"] < 0.1
     report = short.run("python", "-m", "pipeline.report")
     assert "| digits | test held out |" in report
     assert "samples/shapes/grid.png" in report

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
 from tests.conftest import ROOT, Repository
 from tests.test_pickles import python2
 from text2image import datasets, toronto
+from text2image.captions import Vocabulary, tokenize
 from text2image.errors import UserError
 
 SIDE, CAPTIONS = 8, 5
@@ -187,6 +190,12 @@ def test_coco_through_the_pipeline(checkout, tmp_path):
     assert "warning: the word 'bus' of the caption" in said
     metrics = json.loads(copy.read("metrics/evaluate/coco.json"))
     assert {split: numbers["captions"] for split, numbers in metrics.items()} == {s: n * CAPTIONS for s, n in PICTURES.items()}
+    counts = json.loads(copy.read("metrics/preprocess/coco.json"))
+    assert (counts["vocabulary"], counts["skipped"]) == (len(WORDS) + 1, {"pictures": 0, "captions": 0})
+    assert {split: (counts[split]["pictures"], counts[split]["captions"]) for split in PICTURES} == {
+        split: (n, n * CAPTIONS) for split, n in PICTURES.items()}
+    unknown = np.load(copy.path / "data/raw/coco" / N.captions) == WORDS["UNK"]
+    assert counts["train"]["unknown_words"] == round(unknown.sum() / np.load(copy.path / "data/raw/coco" / N.lengths).sum(), 6) > 0
     rows = copy.read("plots/train/coco.tsv").splitlines()[1:]
     assert [row.split("\t")[2] for row in rows] == ["0.001", "0.0001"]
     replace(tmp_path / "mirror" / toronto.FOLDER, N.captions, lambda a: np.where(a == 6, 7, a))
@@ -194,3 +203,29 @@ def test_coco_through_the_pipeline(checkout, tmp_path):
     assert f"error: {N.captions}: holds the id 7, dictionary.pkl ends at 6; fetch both again" in said
     assert not list((copy.path / "state/fetch-coco").glob("train-*")), "files that contradict each other are not kept"
     assert len(list((copy.path / "state/fetch-coco").glob("*.npy"))) == 6
+
+
+def test_flickr8k_from_a_mirror(checkout, mirror, tmp_path):
+    """Real photographs and captions in the host's layout; the captions to draw are in their words. No host is known for them."""
+    if not (mirror / toronto.FOLDER / "dictionary.pkl").is_file():
+        pytest.skip(f"TEXT2IMAGE_MIRROR has no {toronto.FOLDER}")
+    copy = checkout.copy(tmp_path / "text2image")
+    copy.replace("params.yaml", "    # flickr8k: {", "    flickr8k: {")
+    assert "error: the list of base URLs is empty: name at least one in params.yaml" in copy.stage("fetch", "flickr8k", code=1)
+    copy.stage("fetch", "flickr8k", TEXT2IMAGE_MIRROR=str(mirror))
+    copy.stage("preprocess", "flickr8k")
+    vocabulary = Vocabulary.load(copy.path / "data/prepared/flickr8k/vocabulary.json")
+    counts = json.loads(copy.read("metrics/preprocess/flickr8k.json"))
+    for split in toronto.SPLITS:
+        data = datasets.load(copy.path / f"data/prepared/flickr8k/{split}.h5")
+        assert (counts[split]["pictures"], counts[split]["captions"]) == (len(data.images), len(data.lengths))
+        assert data.images.dtype == torch.uint8, "bytes, where they lose nothing"
+    assert counts["vocabulary"] == len(vocabulary)
+    assert 0 < counts["dev"]["unknown_words"] < 0.2
+    if counts["train"]["pictures"] < 6000:
+        pytest.skip("the mirror has a part of Flickr8k, which may lack words of captions/flickr8k.yaml; the rest was checked")
+    drawn = yaml.safe_load((ROOT / "captions/flickr8k.yaml").read_text(encoding="utf-8"))
+    assert len(drawn) == 10
+    for caption in drawn:
+        assert " ".join(tokenize(caption)) == caption
+        assert set(caption.split()) <= set(vocabulary.words), caption
