@@ -57,16 +57,16 @@ def convert(folder: Path, out: Path, config: CocoConfig) -> list[Skipped]:
     frame = Frame(3, config.side, config.side, config.crop, config.filter)
     splits, skipped = _divide(folder, config)
     captions: dict[str, Captioned] = {}
-    for split, (part, captioned) in splits.items():
-        with _opened(folder, part) as read:
-            kept, lost = pictures.write(out / toronto.names(split, config.side).images, [name for name, _ in captioned],
-                                        read, frame, flat=True)
-        if not kept:
-            raise UserError(f"{folder}: none of the {len(captioned):,} pictures of {part} for {split} can be used; "
-                            f"{lost[0].name}: {lost[0].why}")
-        rows = set(kept)
-        captions[split] = [(name, said) for name, said in captioned if name in rows]
-        skipped += lost
+    with _opened(folder, TRAIN) as train, _opened(folder, VAL) as val:  # both, before the long work on the first
+        for split, (part, captioned) in splits.items():
+            path, names = out / toronto.names(split, config.side).images, [name for name, _ in captioned]
+            kept, lost = pictures.write(path, names, train if part == TRAIN else val, frame, flat=True)
+            if not kept:
+                raise UserError(f"{folder}: none of the {len(captioned):,} pictures of {part} for {split} can be used; "
+                                f"{lost[0].name}: {lost[0].why}")
+            rows = set(kept)
+            captions[split] = [(name, said) for name, said in captioned if name in rows]
+            skipped += lost
     words = (tokenize(text) for _, said in captions["train"] for text in said)
     vocabulary = Vocabulary.count(words, config.minimum_count)
     _pickle(out / toronto.DICTIONARY, {word: number for number, word in enumerate(vocabulary.words) if number})

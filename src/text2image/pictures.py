@@ -6,6 +6,7 @@ ignored. Both filters average over all the pixels that one of the result covers.
 """
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from PIL.Image import Resampling, Transpose
 from tqdm import tqdm
 
 from text2image.config import parameter
+from text2image.disk import require_room
 from text2image.skipped import Skipped
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -100,11 +102,11 @@ def _box(size: tuple[int, int], frame: Frame) -> tuple[float, float, float, floa
 def read_file(path: Path, largest: int = LARGEST_FILE) -> bytes:
     """The content of a file of at most `largest` bytes. Raises Unusable."""
     try:
+        if not path.is_file():
+            raise Unusable("it is not there")
         if path.stat().st_size > largest:
             raise Unusable(f"it has {path.stat().st_size:,} bytes, more than {largest:,}")
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise Unusable("it is not there") from error
     except OSError as error:
         raise Unusable(f"it cannot be read ({error.strerror})") from error
 
@@ -122,7 +124,8 @@ def write(path: Path, names: Sequence[str], read: Read, frame: Frame, flat: bool
 
     kept: list[str] = []
     skipped: list[Skipped] = []
-    shape = (int(np.prod(frame.shape)),) if flat else frame.shape
+    shape = (math.prod(frame.shape),) if flat else frame.shape
+    require_room(path.parent, len(names) * math.prod(shape))
     # Pillow warns of files that are odd but readable; a size that it takes for an attack is an error here.
     with (path.open("wb") as file, ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings(),
           tqdm(total=len(names), desc=path.name, unit="picture", disable=None) as bar):
