@@ -53,7 +53,7 @@ def steps(config: ModelConfig, words_known: int, batch: int, words: int, device:
         return once
 
     ours, eager = AlignDRAW(config, words_known), AlignDRAW(config, words_known)
-    ours.precision = devices.product_type(precision)
+    ours.precision, ours.caption_encoder.sparse = devices.product_type(precision), device.type == "cpu"  # as in training
     return {"text2image": step(lambda model: model.bound(images, caption, noise).cost.mean(), ours),
             "plain eager": step(lambda model: plain.bound(model, images, caption, noise), eager)}
 
