@@ -1,5 +1,6 @@
 """preprocess: raw data as the prepared format (text2image.datasets), into data/prepared/<dataset>."""
 
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -7,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline import stage
-from text2image import archives, datasets, mnist_captions, toronto
+from text2image import archives, datasets, mnist_captions, released_arrays, toronto
 from text2image.archives import Digits
 from text2image.captions import Vocabulary, pad, tokenize
 from text2image.config import parameter
@@ -51,7 +52,6 @@ class Toronto:
     """The dataset host's pictures and captions, with ids and splits as they are published."""
 
     kind: Literal["toronto"]
-    side: int = parameter(least=1)
 
 
 KINDS = {"mnist_captions": MnistCaptions, "captioned_images": CaptionedImages, "toronto": Toronto}
@@ -64,7 +64,7 @@ def preprocess(parameters: dict[str, Any], name: str) -> None:
         if isinstance(config, MnistCaptions):
             compose(raw, out, config, stage.seed(parameters), f"datasets.{name}.preprocess")
         elif isinstance(config, Toronto):
-            take_over(raw, out, config.side)
+            take_over(raw, out)
         else:
             number_words(raw, out, config)
 
@@ -107,9 +107,13 @@ def number_words(raw: Path, out: Path, config: CaptionedImages) -> None:
     vocabulary.save(out / "vocabulary.json")
 
 
-def take_over(raw: Path, out: Path, side: int) -> None:
+def take_over(raw: Path, out: Path) -> None:
     vocabulary = toronto.read_dictionary(raw / toronto.DICTIONARY)
-    for split in toronto.SPLITS:
+    for weights in raw.glob("*.h5"):
+        vocabulary = toronto.with_rows_of(weights, vocabulary)
+        shutil.copyfile(weights, out / released_arrays.FILE)
+    side = toronto.side_of(raw)
+    for split in toronto.splits(side):
         datasets.write_images(out / f"{split}.h5", *toronto.read_split(raw, split, side, vocabulary))
     vocabulary.save(out / "vocabulary.json")
 

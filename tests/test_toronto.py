@@ -181,7 +181,7 @@ def test_coco_through_the_pipeline(checkout, tmp_path):
              "language_units": 4, "read_window": 3, "write_window": 3}
     train = {"epochs": 2, "drop_after": 1, "least_words": 3, "most_words": 6, "batch_size": 4}
     copy.set_parameters({f"runs.coco.model.{k}": v for k, v in model.items()} | {f"runs.coco.train.{k}": v for k, v in train.items()}
-                        | {"datasets.coco.fetch.side": SIDE, "datasets.coco.preprocess.side": SIDE,
+                        | {"datasets.coco.fetch.side": SIDE,
                            "runs.coco.evaluate.importance_captions": 10, "runs.coco.evaluate.importance_samples": 2})
     said = copy.dvc("repro", "evaluate@coco", "sample@coco", TEXT2IMAGE_MIRROR=str(tmp_path / "mirror"))
     assert "warning: the word 'bus' of the caption" in said

@@ -20,7 +20,7 @@ from text2image.training import RMSprop, TrainConfig, clip_gradients, learning_r
 SMALL = ModelConfig(channels=1, height=18, width=18, glimpses=4, language_units=16, align_units=16, infer_units=32,
                     generate_units=32, latent=8, read_window=4, write_window=5, init_std=0.1, canvas_init=-3.0,
                     preset="paper", **dict.fromkeys(SWITCHES, "preset"))
-CONFIG = TrainConfig(epochs=3, epoch_size=250, least_words=1, most_words=100, batch_size=50, optimizer="rmsprop", learning_rate=0.003,
+CONFIG = TrainConfig(start="random", epochs=3, epoch_size=250, least_words=1, most_words=100, batch_size=50, optimizer="rmsprop", learning_rate=0.003,
                      final_learning_rate=0.0003, schedule="drop", drop_after=2, decay=0.9, second_decay=0.99, epsilon=1e-6,
                      weight_decay=0.0, clip="global", clip_norm=10.0, dev_size=50, device="cpu", precision="float32")
 CANVAS = Canvas(18, top=Span(0, 1), bottom=Span(9, 10), left=Span(0, 1), right=Span(9, 10), middle=Span(4, 6))
