@@ -70,7 +70,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
         with h5py.File(path, "r") as h5:
             missing = [name for name in NAMES if not isinstance(h5.get(name), h5py.Dataset)]
             if missing:
-                raise UserError(f"{path.name}: not a checkpoint of the released code: it lacks {', '.join(missing)}")
+                raise UserError(f"{path.name}: not a checkpoint of the released code: it lacks {len(missing)} of its "
+                                f"{len(NAMES)} arrays, {missing[0]} among them; fetch it again")
             stored = {name: h5[name] for name in NAMES}
             try:
                 sizes(stored)

@@ -15,6 +15,7 @@ these files. Pictures are read a block of rows at a time: a gigabyte of them tak
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -142,8 +143,8 @@ def _header(file: BinaryIO, path: Path, kinds: str, dimensions: int) -> tuple[tu
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, kind = read(file)
-    except (ValueError, OSError, EOFError, TypeError) as error:
-        raise UserError(f"{path.name}: not a NumPy file ({error}); fetch it again") from error
+    except Exception as error:  # a damaged header can fail at any step of reading it, each with an error of its own
+        raise UserError(f"{path.name}: not a NumPy file ({shorten(str(error), 120)}); fetch it again") from error
     if kind.kind not in kinds or kind.hasobject:
         raise UserError(f"{path.name}: holds {kind}, not {'numbers' if 'f' in kinds else 'integers'}; fetch it again")
     if len(shape) != dimensions or fortran or 0 in shape:
