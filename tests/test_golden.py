@@ -16,6 +16,17 @@ from text2image.released_arrays import NAMES, read
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def golden_arrays(name: str = "coco_captions") -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return {array: file[f"param_{array}"] for array in NAMES}
+
+
+def write_weights(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with h5py.File(path, "w") as h5:
+        for name, array in arrays.items():
+            h5[name] = array
+
+
 @pytest.fixture(params=["mnist_captions", "coco_captions"])
 def golden(request):
     with np.load(GOLDEN / f"{request.param}.npz") as file:
@@ -30,9 +41,7 @@ def model(golden) -> AlignDRAW:
 
 
 def test_a_checkpoint_of_the_released_code_is_read_from_its_file(golden, model, tmp_path):
-    with h5py.File(tmp_path / "aligndraw.h5", "w") as h5:
-        for name in NAMES:
-            h5[name] = golden[f"param_{name}"]
+    write_weights(tmp_path / "aligndraw.h5", {name: golden[f"param_{name}"] for name in NAMES})
     loaded = model_of(read(tmp_path / "aligndraw.h5"), model.config.glimpses)
     assert loaded.config == model.config
     for name, value in model.state_dict().items():
