@@ -112,8 +112,7 @@ def take_over(raw: Path, out: Path) -> None:
     for weights in raw.glob("*.h5"):
         vocabulary = toronto.with_rows_of(weights, vocabulary)
         shutil.copyfile(weights, out / released_arrays.FILE)
-    side = toronto.side_of(raw)
-    for split in toronto.splits(side):
+    for split, side in toronto.found(raw).items():
         datasets.write_images(out / f"{split}.h5", *toronto.read_split(raw, split, side, vocabulary))
     vocabulary.save(out / "vocabulary.json")
 

@@ -91,6 +91,17 @@ def test_the_authors_weights_through_the_stages(parameters, tmp_path):
         assert samples["words"].tolist() == [[4, 2, 3], [4, 1, 0]], "ids of the dictionary, UNK for the rest"
 
 
+def test_pictures_are_gone_through_once_to_check_them_and_twice_to_prepare_them(parameters, monkeypatch):
+    """A gigabyte a pass: to fetch them, to see whether bytes lose nothing, and to write them."""
+    passes = []
+    blocks = toronto.Images._blocks
+    monkeypatch.setattr(toronto.Images, "_blocks", lambda images: passes.append(images.path.name) or blocks(images))
+    fetch.fetch(parameters, RUN)
+    assert sorted(passes) == sorted(toronto.names(split, 18).images for split in PICTURES)
+    preprocess.preprocess(parameters, RUN)
+    assert len(passes) == 3 * len(PICTURES)
+
+
 def test_the_authors_weights_are_trained_on(parameters):
     prepare(parameters)
     parameters["runs"][RUN]["train"]["epochs"] = 2

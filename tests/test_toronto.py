@@ -292,11 +292,12 @@ def test_headers_as_python_2_wrote_long_integers(folder):
 
 
 def test_the_side_is_in_the_names_of_the_files(folder):
-    assert toronto.side_of(folder) == SIDE
-    assert toronto.splits(56) == ("train", "dev")
+    assert toronto.found(folder) == dict.fromkeys(PICTURES, SIDE)
+    (folder / toronto.names("test", SIDE).images).unlink()
+    assert toronto.found(folder) == {"train": SIDE, "dev": SIDE}
     (folder / toronto.names("train", 56).images).touch()
     with pytest.raises(UserError, match=r"holds 2 files train-images-SxS\.npy, not one"):
-        toronto.side_of(folder)
+        toronto.found(folder)
 
 
 def test_the_lengths_of_real_captions(mirror):

@@ -59,12 +59,13 @@ def splits(side: int) -> tuple[str, ...]:
     return ("train", "dev") if side == 56 else SPLITS
 
 
-def side_of(folder: Path) -> int:
-    """The side of the pictures in a folder of these files, which their names give."""
+def found(folder: Path) -> dict[str, int]:
+    """The splits in a folder of these files, and the side of their pictures, which the names give."""
     sides = [path.stem.rpartition("x")[2] for path in folder.glob("train-images-*.npy")]
     if len(sides) != 1 or not sides[0].isdigit():
         raise UserError(f"{folder}: holds {len(sides)} files train-images-SxS.npy, not one; run `dvc repro` to fetch it again")
-    return int(sides[0])
+    side = int(sides[0])
+    return {split: side for split in SPLITS if (folder / names(split, side).images).exists()}
 
 
 def checks(side: int) -> dict[str, Callable[[Path], Any]]:

@@ -201,8 +201,11 @@ def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, se
         last_save = time.monotonic()
         save_cost = last_save - begun
 
+    def score_dev() -> Means:
+        return mean_bound(model, dev.in_order(config.batch_size, config.dev_size), seed, "dev noise", device=device)
+
     if not history and (config.start == "prepared" or not config.epochs):
-        start_means = mean_bound(model, dev.in_order(config.batch_size, config.dev_size), seed, "dev noise", device=device)
+        start_means = score_dev()
         if not math.isfinite(start_means.bound):
             raise UserError(f"the bound of the weights that training starts from is {start_means.bound}: they are no model")
         history.append(History(0, 0, 0.0, Means(math.nan, math.nan, math.nan), start_means))
@@ -230,7 +233,7 @@ def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, se
                 check_finite(sum(value.sum().item() for value in model.parameters()), epoch, i)
                 save(epoch, i + 1)
         train_means = _means(totals, sum(batches.sizes))
-        dev_means = mean_bound(model, dev.in_order(config.batch_size, config.dev_size), seed, "dev noise", device=device)
+        dev_means = score_dev()
         check_finite(dev_means.bound, epoch, i)
         if not history or dev_means.bound > max(row.dev.bound for row in history):
             best = {name: value.clone() for name, value in model.state_dict().items()}
