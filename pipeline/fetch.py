@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import stage
-from text2image import archives, coco_archive, fetching, folders, shapes, skipped, toronto
+from text2image import archives, coco_archive, fetching, folders, released_arrays, shapes, skipped, toronto
 from text2image.coco_archive import CocoConfig
 from text2image.config import parameter
 from text2image.errors import UserError
@@ -44,6 +44,7 @@ class Toronto:
 
     source: Literal["toronto"]
     base_urls: tuple[str, ...]
+    weights: str                   # '': none; else the authors' weights, an .h5 file below each base URL
     side: int = parameter(least=1)
 
 
@@ -79,8 +80,8 @@ def fetch(parameters: dict[str, Any], name: str) -> None:
             archives.write_scenes(out, {split: shapes.draw_split(split, getattr(config.scenes, split), config.scenes)
                                         for split in archives.SPLITS})
         elif isinstance(config, Toronto):
-            files = fetching.fetch(toronto.checks(config.side), config.base_urls, keep)
-            check_together(keep, config.side)
+            files = fetching.fetch(published(config, f"datasets.{name}.fetch"), config.base_urls, keep)
+            check_together(keep, config)
         elif isinstance(config, Folder):
             list_skipped(name, out, folders.copy(Path(config.folder).expanduser(), out))
         elif isinstance(config, CocoArchive):
@@ -95,16 +96,25 @@ def fetch(parameters: dict[str, Any], name: str) -> None:
     shutil.rmtree(keep, ignore_errors=True)
 
 
-def check_together(keep: Path, side: int) -> None:
-    """Files that contradict each other are not kept."""
+def published(config: Toronto, where: str) -> dict[str, fetching.Check]:
+    files = toronto.checks(config.side)
+    if config.weights and not config.weights.endswith(".h5"):
+        raise UserError(f"parameter '{where}.weights' is {config.weights!r}; it must be '' or an .h5 file below the base URLs")
+    return files | ({config.weights: released_arrays.read} if config.weights else {})
+
+
+def check_together(keep: Path, config: Toronto) -> None:
+    """Files that contradict each other are not kept, since either may be the wrong one; the others are."""
     vocabulary = toronto.read_dictionary(keep / toronto.DICTIONARY)
-    for split in toronto.SPLITS:
-        try:
-            toronto.read_split(keep, split, side, vocabulary)
-        except UserError:
-            for name in toronto.names(split, side):
-                (keep / name).unlink()
-            raise
+    try:
+        for split in toronto.splits(config.side):
+            toronto.read_split(keep, split, config.side, vocabulary)
+        if config.weights:
+            toronto.with_rows_of(keep / Path(config.weights).name, vocabulary)
+    except toronto.Contradiction as error:
+        for name in error.files:
+            (keep / name).unlink()
+        raise
 
 
 def list_skipped(name: str, out: Path, left_out: list[Skipped]) -> None:

@@ -3,6 +3,7 @@
 What there is of it is counted in metrics/preprocess/<dataset>.json.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline import stage
-from text2image import archives, datasets, folders, mnist_captions, skipped, toronto
+from text2image import archives, datasets, folders, mnist_captions, released_arrays, skipped, toronto
 from text2image.archives import Digits
 from text2image.captions import UNKNOWN, Vocabulary, pad, tokenize
 from text2image.config import parameter
@@ -60,7 +61,6 @@ class Toronto:
     """The dataset host's pictures and captions, with ids and splits as they are published."""
 
     kind: Literal["toronto"]
-    side: int = parameter(least=1)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def preprocess(parameters: dict[str, Any], name: str) -> None:
         if isinstance(config, MnistCaptions):
             counts = compose(raw, out, config, stage.seed(parameters), f"datasets.{name}.preprocess")
         elif isinstance(config, Toronto):
-            counts = take_over(raw, out, config.side)
+            counts = take_over(raw, out)
         elif isinstance(config, Folder):
             counts = decode(raw, out, config)
         else:
@@ -153,10 +153,13 @@ def write_words(out: Path, images: Mapping[str, np.ndarray | Blocks], captions: 
     return counts
 
 
-def take_over(raw: Path, out: Path, side: int) -> Counts:
+def take_over(raw: Path, out: Path) -> Counts:
     vocabulary = toronto.read_dictionary(raw / toronto.DICTIONARY)
+    for weights in raw.glob("*.h5"):
+        vocabulary = toronto.with_rows_of(weights, vocabulary)
+        shutil.copyfile(weights, out / released_arrays.FILE)
     counts: Counts = {"vocabulary": len(vocabulary)}
-    for split in toronto.SPLITS:
+    for split, side in toronto.found(raw).items():
         counts[split] = write(out / f"{split}.h5", vocabulary, *toronto.read_split(raw, split, side, vocabulary))
     vocabulary.save(out / "vocabulary.json")
     return counts

@@ -4,14 +4,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 from tqdm import tqdm
 
 from pipeline import stage
-from text2image import checkpoints, datasets, devices, disk, processes, seeds, training
+from text2image import checkpoints, datasets, devices, disk, processes, released, released_arrays, seeds, training
 from text2image.captions import Vocabulary
 from text2image.checkpoints import Checkpoint
+from text2image.errors import UserError
 from text2image.model import AlignDRAW, ModelConfig, count_parameters
 from text2image.processes import Processes
 from text2image.progress import WorkInProgress, fingerprint
@@ -33,7 +35,10 @@ def train_with(these: Processes, config: TrainConfig, parameters: dict[str, Any]
     data, dev = (datasets.load(prepared / f"{split}.h5", these.device) for split in ("train", "dev"))
     data = data.of_lengths(config.least_words, config.most_words)
     model = AlignDRAW(model_config, len(vocabulary))
-    model.reset(seeds.torch_generator(seed, "weights"))  # on the CPU: the same weights on every device
+    if config.start == "prepared":
+        released.fill(model, read_weights(prepared, run), f"runs.{run}.model")
+    else:
+        model.reset(seeds.torch_generator(seed, "weights"))  # on the CPU: the same weights on every device
     model.to(these.device)
     model.precision = devices.product_type(config.precision)
     grammar = data.grammar if isinstance(data, datasets.CaptionedDigits) else None
@@ -58,11 +63,21 @@ def train_with(these: Processes, config: TrainConfig, parameters: dict[str, Any]
         work.finish()
 
 
+def read_weights(prepared: Path, run: str) -> dict[str, np.ndarray]:
+    path = prepared / released_arrays.FILE
+    if not path.exists():
+        raise UserError(f"parameter 'runs.{run}.train.start' is prepared, but {path} is not there: "
+                        f"name the weights in datasets.{prepared.name}.fetch.weights")
+    return released_arrays.read(path)
+
+
 def summarize(history: list[History], model: AlignDRAW) -> dict[str, Any]:
-    best = max(history, key=lambda row: row.dev.bound)
-    return {"parameters": count_parameters(model), "epochs": len(history), "steps": history[-1].step, "best_epoch": best.epoch,
-            "best_dev": {name: round(value, 4) for name, value in best.dev._asdict().items()},
-            "last_train": {name: round(value, 4) for name, value in history[-1].train._asdict().items()}}
+    best, last = max(history, key=lambda row: row.dev.bound), history[-1]
+    summary = {"parameters": count_parameters(model), "epochs": last.epoch, "steps": last.step, "best_epoch": best.epoch,
+               "best_dev": {name: round(value, 4) for name, value in best.dev._asdict().items()}}
+    if last.epoch:
+        summary["last_train"] = {name: round(value, 4) for name, value in last.train._asdict().items()}
+    return summary
 
 
 def write_history(run: str, history: list[History]) -> None:
@@ -94,7 +109,8 @@ class Bar:
         self.bar.set_postfix_str(f"{report.bound:.2f} nats", refresh=False)
         if report.history is not None:
             row = report.history
-            self.bar.write(f"{self.run}: epoch {row.epoch}  step {row.step}  train {row.train.bound:.2f}  "
+            trained = f"train {row.train.bound:.2f}  " if row.epoch else ""
+            self.bar.write(f"{self.run}: epoch {row.epoch}  step {row.step}  {trained}"
                            f"dev {row.dev.bound:.2f} nats (KL {row.dev.kl:.2f})")
 
 

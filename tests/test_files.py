@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.test_training import SMALL
-from text2image import archives, checkpoints, datasets, figures, mnist_captions, released, sampling, seeds, shapes
+from text2image import archives, checkpoints, datasets, figures, mnist_captions, released_arrays, sampling, seeds, shapes
 from text2image.captions import PADDING, UNKNOWN, Vocabulary
 from text2image.checkpoints import Checkpoint
 from text2image.errors import UserError
@@ -95,10 +95,10 @@ def test_released_checkpoints_that_are_none(tmp_path):
     with h5py.File(tmp_path / "weights.h5", "w") as h5:
         h5["c0"] = np.zeros(3)
     with pytest.raises(UserError, match="lacks W_y_hLangEnc"):
-        released.read_arrays(tmp_path / "weights.h5")
+        released_arrays.read(tmp_path / "weights.h5")
     (tmp_path / "weights.h5").write_bytes(b"no HDF5")
     with pytest.raises(UserError, match="not readable as HDF5"):
-        released.read_arrays(tmp_path / "weights.h5")
+        released_arrays.read(tmp_path / "weights.h5")
 
 
 def test_prepared_pictures_come_back(tmp_path):

@@ -10,30 +10,39 @@ import torch
 
 from text2image.errors import UserError
 from text2image.model import AlignDRAW
-from text2image.released import NAMES, model_of, read_arrays, state_of
+from text2image.released import model_of, state_of
+from text2image.released_arrays import NAMES, read
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden_arrays(name: str = "coco_captions") -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return {array: file[f"param_{array}"] for array in NAMES}
+
+
+def write_weights(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with h5py.File(path, "w") as h5:
+        for name, array in arrays.items():
+            h5[name] = array
 
 
 @pytest.fixture(params=["mnist_captions", "coco_captions"])
 def golden(request):
     with np.load(GOLDEN / f"{request.param}.npz") as file:
         answers = {name: file[name] for name in file.files}
-    answers["channels"] = 3 if request.param == "coco_captions" else 1
     return answers
 
 
 @pytest.fixture
 def model(golden) -> AlignDRAW:
     arrays = {name: golden[f"param_{name}"].astype(np.float64) for name in NAMES}
-    return model_of(arrays, golden["channels"], json.loads(str(golden["config"]))["runSteps"])
+    return model_of(arrays, json.loads(str(golden["config"]))["runSteps"])
 
 
 def test_a_checkpoint_of_the_released_code_is_read_from_its_file(golden, model, tmp_path):
-    with h5py.File(tmp_path / "aligndraw.h5", "w") as h5:
-        for name in NAMES:
-            h5[name] = golden[f"param_{name}"]
-    loaded = model_of(read_arrays(tmp_path / "aligndraw.h5"), golden["channels"], model.config.glimpses)
+    write_weights(tmp_path / "aligndraw.h5", {name: golden[f"param_{name}"] for name in NAMES})
+    loaded = model_of(read(tmp_path / "aligndraw.h5"), model.config.glimpses)
     assert loaded.config == model.config
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name].double(), value), name
@@ -44,7 +53,7 @@ def test_arrays_that_contradict_each_other_are_refused(golden, name):
     arrays = {name: golden[f"param_{name}"] for name in NAMES}
     for wrong in (arrays[name][..., :-1], arrays[name].ravel()[0], arrays[name][:0]):
         with pytest.raises(UserError, match="array"):
-            model_of(arrays | {name: wrong}, golden["channels"])
+            model_of(arrays | {name: wrong})
 
 
 def inputs(golden, model):

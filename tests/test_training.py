@@ -24,7 +24,7 @@ from text2image.training import RMSprop, TrainConfig, clip_gradients, learning_r
 SMALL = ModelConfig(channels=1, height=18, width=18, glimpses=4, language_units=16, align_units=16, infer_units=32,
                     generate_units=32, latent=8, read_window=4, write_window=5, init_std=0.1, canvas_init=-3.0,
                     preset="paper", **dict.fromkeys(SWITCHES, "preset"))
-CONFIG = TrainConfig(epochs=3, epoch_size=250, least_words=1, most_words=100, batch_size=50,
+CONFIG = TrainConfig(start="random", epochs=3, epoch_size=250, least_words=1, most_words=100, batch_size=50,
                      bucket=1, optimizer="rmsprop", learning_rate=0.003,
                      final_learning_rate=0.0003, schedule="drop", drop_after=2, decay=0.9, second_decay=0.99, epsilon=1e-6,
                      weight_decay=0.0, clip="global", clip_norm=10.0, dev_size=50,
@@ -63,17 +63,30 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("optimizer", ["rmsprop", "adamw"])
+@pytest.mark.parametrize(("optimizer", "start"), [("rmsprop", "random"), ("adamw", "prepared")])
 @pytest.mark.parametrize("stop_at", [2, 3, 5, 6, 13])
-def test_a_run_that_was_broken_off_ends_bit_for_bit_like_one_that_was_not(tmp_path, optimizer, stop_at):
-    config = replace(CONFIG, optimizer=optimizer)
+def test_a_run_that_was_broken_off_ends_bit_for_bit_like_one_that_was_not(tmp_path, optimizer, start, stop_at):
+    config = replace(CONFIG, optimizer=optimizer, start=start)
     whole = run(WorkInProgress(tmp_path, "whole", "f" * 64), config)
     with pytest.raises(KeyboardInterrupt):
         run(WorkInProgress(tmp_path, "broken", "f" * 64), config, stop_at, save_every=0)
     broken = run(WorkInProgress(tmp_path, "broken", "f" * 64), config)
     assert equal(whole[0], broken[0])
     assert equal(whole[2], broken[2])
-    assert whole[1] == broken[1]
+    assert [row.epoch for row in whole[1]] == ([0, 1, 2, 3] if start == "prepared" else [1, 2, 3])
+    assert repr(whole[1]) == repr(broken[1]), "nan in the training of epoch 0 is not equal to itself"
+
+
+def test_no_epochs_score_the_start(tmp_path):
+    """The weights stay as they are, and are the best there are."""
+    weights, history, best = run(WorkInProgress(tmp_path, "none", "f" * 64), replace(CONFIG, epochs=0))
+    assert equal(weights, make().state_dict())
+    assert equal(best, weights)
+    assert [(row.epoch, row.step, row.learning_rate) for row in history] == [(0, 0, 0.0)]
+    assert history[0].dev.bound < 0
+    with pytest.raises(UserError, match="the bound of the weights that training starts from is -inf"):
+        training.train(AlignDRAW(replace(SMALL, canvas_init=3e38), 23), TRAIN, DEV, replace(CONFIG, epochs=0), 1,
+                       WorkInProgress(tmp_path, "bad", "f" * 64), lambda report: None)
 
 
 def test_work_in_progress_is_found_by_the_same_work_alone(tmp_path):

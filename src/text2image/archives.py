@@ -27,8 +27,8 @@ MNIST_H5_SIZES = {"train": 50_000, "validation": 10_000, "test": 10_000}
 DIGITS_FILE = "digits.npz"
 SCENES_IMAGES, SCENES_CAPTIONS = "images-{split}.npz", "captions.csv"
 SPLITS = ("train", "dev", "test")
-# What NumPy, zip and csv raise at a file that is not what it should be.
-UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, zlib.error, zipfile.BadZipFile, csv.Error)
+# What NumPy, HDF5, zip and csv raise at a file that is not what it should be.
+UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, zlib.error, zipfile.BadZipFile, csv.Error)
 
 
 class Digits(NamedTuple):
@@ -85,19 +85,19 @@ def read_mnist_h5(path: Path) -> Digits:
         with h5py.File(path, "r") as h5:
             for name, size in MNIST_H5_SIZES.items():
                 for wanted, shape in ((name, (size, 784)), (f"{name}_labels", (size,))):
-                    if wanted not in h5 or h5[wanted].shape != shape:
-                        found = h5[wanted].shape if wanted in h5 else "absent"
-                        raise UserError(f"{path.name}: '{wanted}' is {found}, not {shape}; fetch it again")
+                    found = h5.get(wanted)
+                    if not isinstance(found, h5py.Dataset) or found.shape != shape or found.dtype.kind not in "fiu":
+                        raise UserError(f"{path.name}: '{wanted}' is {found}, not {shape} numbers; fetch it again")
                 pictures, labels = h5[name][()], h5[f"{name}_labels"][()]
                 if not (pictures.min() >= 0 and pictures.max() <= 1):
                     raise UserError(f"{path.name}: '{name}' has values outside [0, 1]; fetch it again")
-                if not (labels.min() >= 0 and labels.max() <= 9):
-                    raise UserError(f"{path.name}: '{name}_labels' has labels outside 0 to 9; fetch it again")
+                if not np.isin(labels, np.arange(10)).all():
+                    raise UserError(f"{path.name}: '{name}_labels' has labels other than 0 to 9; fetch it again")
                 as_bytes = np.rint(pictures * 255).astype(np.uint8)
                 if np.abs(as_bytes / 255 - pictures).max() > 1e-6:
                     raise UserError(f"{path.name}: '{name}' is not bytes divided by 255; fetch it again")
                 parts.append(Digits(as_bytes.reshape(-1, 28, 28), labels.astype(np.uint8)))
-    except OSError as error:
+    except UNREADABLE as error:
         raise UserError(f"{path.name}: not readable as HDF5 ({error}); fetch it again") from error
     return Digits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 

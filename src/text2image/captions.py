@@ -14,6 +14,7 @@ from text2image.errors import UserError, UserWarningLine
 
 PADDING = "<pad>"
 UNKNOWN = "UNK"  # as in the released dictionary.pkl
+NAME_OF_NO_WORD = re.compile(r"<\w+>")  # the padding, and ids that a published dictionary leaves out
 
 
 def tokenize(caption: str) -> list[str]:
@@ -54,12 +55,14 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, caption: str) -> list[int]:
-        """A caption's ids.
+        """A caption's ids. What stands between spaces is a word as it is, where the vocabulary has it (as the released code
+        takes every word), and is read as `tokenize` says where it has not.
 
         A word outside the vocabulary becomes UNK, with a warning that names it; where the vocabulary has no UNK
         it is a UserError, and so is a caption without words.
         """
-        tokens = tokenize(caption)
+        tokens = [token for part in caption.split()
+                  for token in ([part] if part in self._ids and not NAME_OF_NO_WORD.fullmatch(part) else tokenize(part))]
         if not tokens:
             raise UserError("a caption is empty: give it at least one word")
         return [self._id(token, caption) for token in tokens]

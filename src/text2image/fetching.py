@@ -51,7 +51,10 @@ def fetch(files: Mapping[str, Check], urls: Sequence[str], keep: Path) -> list[P
     found = bases(urls)
     with ThreadPoolExecutor(PARALLEL) as pool:
         sizes = pool.map(lambda name: _size(found[0], name) - _size_of(_partial(keep, name)), missing)
-        require_room(keep, max(0, sum(sizes)))
+        try:
+            require_room(keep, max(0, sum(sizes)))
+        except UserError as error:
+            raise UserError(f"{found[0]}: {error}") from error
         stop = Event()
         jobs = [pool.submit(_fetch_one, name, files[name], found, keep, n, stop) for n, name in enumerate(missing)]
         try:
@@ -168,10 +171,10 @@ def _download(request: urllib.request.Request, partial: Path, place: int, stop: 
     with response:
         goes_on = response.status == 206 and (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-")
         if response.status == 206 and not goes_on:
-            partial.unlink()
+            partial.unlink(missing_ok=True)
             raise http.client.HTTPException("it sent another part of the file than was asked for")
         start = have if goes_on else 0
-        size = int(response.headers.get("Content-Length") or 0)
+        size = max(0, int(response.headers.get("Content-Length") or 0))
         require_room(partial.parent, size)
         bar = tqdm(total=start + size if size else None, initial=start, unit="B", unit_scale=True, desc=partial.name,
                    position=place, leave=False, disable=None)

@@ -1,58 +1,40 @@
-"""The released Theano code's checkpoints: 33 arrays in HDF5, by the names of `params_names` (coco/alignDraw.py:33)."""
+"""The released Theano code's checkpoints (text2image.released_arrays) as models of ours."""
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import asdict
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
 from text2image.errors import UserError
 from text2image.model import SWITCHES, AlignDRAW, ModelConfig
-
-NAMES = ("W_y_hLangEnc", "W_hLangEnc_hLangEnc", "b_hLangEnc", "W_yRev_hLangEncRev", "W_hLangEncRev_hLangEncRev",
-         "b_hLangEncRev", "W_lang_align", "W_hdec_align", "b_align", "v_align", "W_s_hdec", "W_hdec_read_attent",
-         "b_read_attent", "W_henc_henc", "W_inp_henc", "b_henc", "W_henc_mu", "W_henc_logsigma", "b_mu",
-         "b_logsigma", "W_hdec_hdec", "W_z_hdec", "b_hdec", "W_hdec_write_attent", "b_write_attent", "W_hdec_c",
-         "b_c", "W_hdec_mu_and_logsigma_prior", "b_mu_and_logsigma_prior", "h0_lang", "h0_enc", "h0_dec", "c0")
+from text2image.released_arrays import sizes
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The 33 arrays of a released checkpoint. Raises UserError when the file is no such thing."""
-    try:
-        with h5py.File(path, "r") as h5:
-            missing = [name for name in NAMES if name not in h5]
-            if missing:
-                raise UserError(f"{path}: not a checkpoint of the released code: it lacks {', '.join(missing)}")
-            return {name: h5[name][()] for name in NAMES}
-    except OSError as error:
-        raise UserError(f"{path}: not readable as HDF5 ({error}); fetch the file again") from error
-
-
-def config_of(arrays: Mapping[str, np.ndarray], channels: int, glimpses: int) -> ModelConfig:
+def config_of(arrays: Mapping[str, np.ndarray], glimpses: int) -> ModelConfig:
     """The configuration that the arrays' shapes imply. The released code knows square pictures and windows alone.
 
     The number of glimpses is in none of the arrays: it comes from the released json (32).
     """
-    shape = {name: np.shape(array) for name, array in arrays.items()}
-    latent = shape["W_henc_mu"][1]
-    generate = shape["W_hdec_c"][0]
-    seen = shape["W_inp_henc"][0] - generate
+    found = sizes(arrays)
+    channels = 3 if _root(found.picture, 3) else 1  # no number is a square and three times a square
+    side, read, write = _root(found.picture, channels), _root(found.seen, 2 * channels), _root(found.patch, channels)
+    if not side or not read or not write:
+        raise UserError(f"the arrays contradict each other: {found.picture} values of a picture, {found.seen} of a reading and "
+                        f"{found.patch} of a patch are no squares of {channels} channels")
     return ModelConfig(
-        channels=channels, height=_root(shape["c0"][-1], channels, "c0"), width=_root(shape["c0"][-1], channels, "c0"),
-        glimpses=glimpses, language_units=shape["W_hLangEnc_hLangEnc"][0], align_units=shape["b_align"][0],
-        infer_units=shape["W_henc_henc"][0], generate_units=generate, latent=latent,
-        read_window=_root(seen, 2 * channels, "W_inp_henc"), write_window=_root(shape["b_c"][0], channels, "b_c"),
+        channels=channels, height=side, width=side, glimpses=glimpses, language_units=found.language,
+        align_units=found.align, infer_units=found.infer, generate_units=found.generate, latent=found.latent,
+        read_window=read, write_window=write,
         init_std=0.01, canvas_init=0.0, preset="released", **dict.fromkeys(SWITCHES, "preset"))
 
 
-def _root(size: int, planes: int, name: str) -> int:
+def _root(size: int, planes: int) -> int:
+    """The side of `planes` squares that have `size` values in all; 0 where there is none."""
     side = math.isqrt(size // planes)
-    if side * side * planes != size or not size:
-        raise UserError(f"array '{name}': {size} values are not {planes} square planes; is the number of channels right?")
-    return side
+    return side if side * side * planes == size else 0
 
 
 def state_of(arrays: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str, Tensor]:
@@ -102,21 +84,29 @@ def state_of(arrays: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str,
     }
 
 
-def model_of(arrays: Mapping[str, np.ndarray], channels: int, glimpses: int = 32) -> AlignDRAW:
+def model_of(arrays: Mapping[str, np.ndarray], glimpses: int = 32) -> AlignDRAW:
     """A model that computes what the released code computes with these arrays, in their precision.
 
     Raises UserError when an array has a shape that the others rule out.
     """
-    try:
-        config = config_of(arrays, channels, glimpses)
-        model = AlignDRAW(config, vocabulary_size=len(arrays["W_y_hLangEnc"]))
-        state = state_of(arrays, config)
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        raise UserError(f"the arrays have shapes that no checkpoint of the released code has: {error}") from error
-    wanted = model.state_dict()
-    for name, value in state.items():
-        if value.shape != wanted[name].shape:
-            raise UserError(f"the arrays contradict each other: '{name}' would be {tuple(value.shape)}, "
-                            f"the others ask for {tuple(wanted[name].shape)}")
-    model.to(state["c0"].dtype).load_state_dict(state)
+    model = AlignDRAW(config_of(arrays, glimpses), len(arrays["W_y_hLangEnc"]))
+    fill(model.to(torch.from_numpy(np.array(arrays["c0"])).dtype), arrays, "")
     return model
+
+
+def fill(model: AlignDRAW, arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Put the arrays into a model of their sizes.
+
+    Raises UserError where a parameter of the model's, named by its path `where`, is not what the arrays imply.
+    """
+    implied = config_of(arrays, model.config.glimpses)
+    for name, value in asdict(implied).items():
+        ours = getattr(model.config, name)
+        if isinstance(value, int) and ours != value:
+            raise UserError(f"parameter '{where}.{name}' is {ours}; the released weights imply {value}")
+    if not model.config.released("prior_bias"):
+        raise UserError(f"parameter '{where}.prior_bias' says paper; the released weights have it: set preset to released")
+    if model.vocabulary_size != len(arrays["W_y_hLangEnc"]):
+        raise UserError(f"the vocabulary has {model.vocabulary_size:,} words, the released weights have rows for "
+                        f"{len(arrays['W_y_hLangEnc']):,}: prepare the data again with `dvc repro`")
+    model.load_state_dict(state_of(arrays, implied))

@@ -31,7 +31,8 @@ SECONDS_BETWEEN_SAVES = 30.0
 class TrainConfig:
     """How to train. The paper: RMSprop, 0.001 and after the drop 0.0001, decay 0.9, clip at 10, batches of 100."""
 
-    epochs: int = parameter(least=1)
+    start: Literal["random", "prepared"]           # weights drawn from the seed, or those that came with the data
+    epochs: int = parameter(least=0)
     epoch_size: int = parameter(least=0)           # captions, or fresh pictures, an epoch; 0: the whole split
     least_words: int = parameter(least=1)          # captions of fewer or of more words than these are not trained on
     most_words: int = parameter(least=1)
@@ -138,7 +139,8 @@ class Means(NamedTuple):
 
 
 class History(NamedTuple):
-    """One epoch. Training's means are over weights that change while they are taken."""
+    """One epoch. Training's means are over weights that change while they are taken. Epoch 0 is the start, where it is
+    scored: no step was made, its rate is 0 and its training means are nan."""
 
     epoch: int
     step: int
@@ -241,6 +243,16 @@ def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, se
         last_save = time.monotonic()
         save_cost = last_save - begun
 
+    def score_dev() -> Means:
+        batches = dev.in_order(config.batch_size, config.dev_size, bucket=config.bucket)
+        return mean_bound(model, batches, processes, seed, "dev noise")
+
+    if not history and (config.start == "prepared" or not config.epochs):
+        start_means = score_dev()
+        if not math.isfinite(start_means.bound):
+            raise UserError(f"the bound of the weights that training starts from is {start_means.bound}: they are no model")
+        history.append(History(0, 0, 0.0, Means(math.nan, math.nan, math.nan), start_means))
+        report(Report(0, 0, start_means.bound, False, history[0]))
     while epoch < config.epochs:
         batches = data.shuffled(config.batch_size, config.epoch_size, seed, "pictures", epoch, bucket=config.bucket)
         for i in range(start, len(batches)):
@@ -267,8 +279,7 @@ def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, se
                     check_finite(sum(value.sum().item() for value in model.parameters()), epoch, i)
                     save(epoch, i + 1, summed)
         train_means = _means(processes.total(totals), sum(batches.sizes))
-        dev_means = mean_bound(model, dev.in_order(config.batch_size, config.dev_size, bucket=config.bucket), processes,
-                               seed, "dev noise")
+        dev_means = score_dev()
         check_finite(dev_means.bound, epoch, i)
         if not history or dev_means.bound > max(row.dev.bound for row in history):
             best = {name: value.clone() for name, value in model.state_dict().items()}
