@@ -86,7 +86,7 @@ def test_no_epochs_score_the_start(tmp_path):
     assert history[0].dev.bound < 0
     with pytest.raises(UserError, match="the bound of the weights that training starts from is -inf"):
         training.train(AlignDRAW(replace(SMALL, canvas_init=3e38), 23), TRAIN, DEV, replace(CONFIG, epochs=0), 1,
-                       WorkInProgress(tmp_path, "bad", "f" * 64), lambda report: None)
+                       WorkInProgress(tmp_path, "bad", "f" * 64), ALONE, lambda report: None)
 
 
 def test_work_in_progress_is_found_by_the_same_work_alone(tmp_path):
