@@ -26,7 +26,8 @@ def evaluate(parameters: dict[str, Any], run: str, dataset: str) -> None:
         data = datasets.load(prepared / f"{split}.h5", device)
         if split == "train":
             check_same_captions(checkpoint, prepared, data)
-        metrics[split] = bounds.evaluate(checkpoint.model, data, config, split)
+            mean = bounds.mean_picture(data.in_order(config.batch_size, 0))
+        metrics[split] = bounds.evaluate(checkpoint.model, data, mean, config, split)
     stage.write_metrics(Path("metrics/evaluate") / f"{run}.json", metrics)
 
 

@@ -30,7 +30,7 @@ def table() -> pd.DataFrame:
             rows.append({"run": path.stem, "split": split.replace("_", " "), "bound L": mean(numbers["bound"]),
                          "reconstruction": mean(numbers["reconstruction"]), "KL": mean(numbers["kl"]),
                          "importance-weighted": f"{mean(importance['bound'])} (k = {importance['samples']}, {weighted})",
-                         "pictures": f"{numbers['images']:,}"})
+                         "mean training picture": mean(numbers["mean_picture"]), "pictures": f"{numbers['images']:,}"})
     if not rows:
         raise SystemExit("error: metrics/evaluate holds no metrics; run `dvc repro` first")
     return pd.DataFrame(rows)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.test_training import CONFIG, DEV, SMALL, TRAIN
+from tests.test_training import CONFIG, DEV, MEAN, SMALL, TRAIN
 from text2image import bounds, datasets, devices, sampling, seeds, training
 from text2image.bounds import EvaluateConfig
 from text2image.checkpoints import Checkpoint
@@ -49,7 +49,7 @@ def test_training_with_a_break_scoring_and_sampling(tmp_path, precision, optimiz
     model, history = run(lambda report: None)
     assert history[-1].train.bound > history[0].train.bound
     scores = EvaluateConfig(captions=100, importance_captions=20, importance_samples=3, batch_size=50, seed=0, device="cuda")
-    assert bounds.evaluate(model, on_gpu(DEV), scores, "dev")["bound"]["mean"] == pytest.approx(history[-1].dev.bound, rel=0.2)
+    assert bounds.evaluate(model, on_gpu(DEV), MEAN.to(GPU), scores, "dev")["bound"]["mean"] == pytest.approx(history[-1].dev.bound, rel=0.2)
     drawn = sampling.draw(Checkpoint(model, VOCABULARY, TRAIN.grammar), [VOCABULARY.encode("the digit 1 .")], 2, 0, GPU)
     assert drawn.pictures.shape == (1, 2, 1, 18, 18)
 

@@ -94,7 +94,7 @@ def test_released_checkpoints_that_are_none(tmp_path):
 
     with h5py.File(tmp_path / "weights.h5", "w") as h5:
         h5["c0"] = np.zeros(3)
-    with pytest.raises(UserError, match="lacks W_y_hLangEnc"):
+    with pytest.raises(UserError, match="W_y_hLangEnc among them"):
         released_arrays.read(tmp_path / "weights.h5")
     (tmp_path / "weights.h5").write_bytes(b"no HDF5")
     with pytest.raises(UserError, match="not readable as HDF5"):

@@ -39,6 +39,7 @@ def digits(part: slice) -> CaptionedDigits:
 
 
 TRAIN, DEV = digits(slice(0, 1397)), digits(slice(1397, 1597))
+MEAN = torch.full((1, 18, 18), 0.3)  # a training picture's mean, for what does not test it
 
 
 def make() -> AlignDRAW:
@@ -304,16 +305,26 @@ def test_the_bounds_of_a_model():
     """L has its two parts; one importance weight gives L on average, and more of them a higher bound."""
     model = make()
     config = EvaluateConfig(captions=300, importance_captions=300, importance_samples=1, batch_size=50, seed=0, device="cpu")
-    one = bounds.evaluate(model, DEV, config, "dev")
+    one = bounds.evaluate(model, DEV, MEAN, config, "dev")
     assert one["bound"]["mean"] == pytest.approx(-(one["reconstruction"]["mean"] + one["kl"]["mean"]), abs=1e-3)
     assert one["captions"] == one["images"] == 300
-    pairs = [bounds.evaluate(model, DEV, replace(config, seed=seed), "dev") for seed in range(1, 4)]
+    pairs = [bounds.evaluate(model, DEV, MEAN, replace(config, seed=seed), "dev") for seed in range(1, 4)]
     error = pairs[0]["importance_weighted"]["bound"]["se"] * math.sqrt(2 / 3)
     means = [np.mean([p["bound"]["mean"] for p in pairs]), np.mean([p["importance_weighted"]["bound"]["mean"] for p in pairs])]
     assert means[0] == pytest.approx(means[1], abs=4 * error)
-    many = bounds.evaluate(model, DEV, replace(config, importance_samples=20), "dev")
+    many = bounds.evaluate(model, DEV, MEAN, replace(config, importance_samples=20), "dev")
     assert many["importance_weighted"]["bound"]["mean"] > one["importance_weighted"]["bound"]["mean"]
-    assert bounds.evaluate(model, DEV, config, "dev") == one
+    assert bounds.evaluate(model, DEV, MEAN, config, "dev") == one
+
+
+def test_the_mean_picture_is_scored_by_its_pixels():
+    batches = DEV.in_order(30, 100)
+    mean = bounds.mean_picture(batches)
+    pictures = torch.cat([batches[i].images for i in range(4)]).double()
+    torch.testing.assert_close(mean, ((pictures.sum(0) + 0.5) / 101).float())
+    lit = (pictures * mean.double().log() + (1 - pictures) * (1 - mean.double()).log()).sum((1, 2, 3))
+    numbers = bounds.variational(make(), batches, mean, 0)
+    assert numbers["mean_picture"]["mean"] == pytest.approx(lit.mean().item(), abs=1e-3)
 
 
 def test_bound_of_real_mnist_rises(mirror, tmp_path):

@@ -1,8 +1,9 @@
 """The numbers: bounds on log p(x | y), in nats per picture, with their standard errors.
 
-Two estimates of the same thing. The variational bound is L of the paper, with one draw of Z a picture. The
-importance-weighted bound (Burda et al. 2016, equation 8) is log of the mean of k weights p(x, Z | y) / Q(Z | x, y):
-for k = 1 it is L on average, and it rises towards log p(x | y) with k.
+Two estimates of the same thing, and what they are to beat. The variational bound is L of the paper, with one draw of
+Z a picture. The importance-weighted bound (Burda et al. 2016, equation 8) is log of the mean of k weights
+p(x, Z | y) / Q(Z | x, y): for k = 1 it is L on average, and it rises towards log p(x | y) with k. The mean of the
+training pictures, pixel by pixel, has no latents, and its bound is its log p(x).
 """
 
 import math
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from text2image import seeds
 from text2image.config import parameter
@@ -54,14 +56,24 @@ class Scores:
         return numbers
 
 
+def mean_picture(batches: Batches) -> Tensor:
+    """(C, H, W): the mean of a pass's pictures and, so that no pixel is surely black or white, one picture of grey."""
+    first = batches[0].images
+    total = torch.full(first.shape[1:], 0.5, dtype=torch.double, device=first.device)
+    for i in range(len(batches)):
+        total += batches[i].images.double().sum(0)
+    return (total / (sum(batches.sizes) + 1)).to(first.dtype)
+
+
 @torch.no_grad()
-def variational(model: AlignDRAW, batches: Batches, *stream: int | str) -> dict[str, Any]:
-    """L, and its parts apart; L = -(reconstruction + KL)."""
+def variational(model: AlignDRAW, batches: Batches, mean: Tensor, *stream: int | str) -> dict[str, Any]:
+    """L, and its parts apart, L = -(reconstruction + KL); log p(x) of the picture `mean`."""
     scores = Scores()
     for i in range(len(batches)):
         images, words, picture, lengths = batches[i]
         bound = model.bound(images, words, _noise(model, len(words), *stream, i), lengths)
-        scores.add(picture, bound=-bound.cost, reconstruction=bound.reconstruction, kl=bound.kl)
+        cost = F.binary_cross_entropy(mean.expand_as(images), images, reduction="none").flatten(1).sum(1)
+        scores.add(picture, bound=-bound.cost, reconstruction=bound.reconstruction, kl=bound.kl, mean_picture=-cost)
     return scores.summary()
 
 
@@ -82,9 +94,9 @@ def _noise(model: AlignDRAW, batch: int, *stream: int | str) -> Tensor:
     return seeds.noise((model.config.glimpses, batch, model.config.latent), *stream, device=device)
 
 
-def evaluate(model: AlignDRAW, data: Dataset, config: EvaluateConfig, split: str) -> dict[str, Any]:
-    """Every number of one split."""
+def evaluate(model: AlignDRAW, data: Dataset, mean: Tensor, config: EvaluateConfig, split: str) -> dict[str, Any]:
+    """Every number of one split; `mean` is the training split's `mean_picture`."""
     some = max(1, config.batch_size // config.importance_samples)
-    return variational(model, data.in_order(config.batch_size, config.captions), config.seed, split, "bound") | {
+    return variational(model, data.in_order(config.batch_size, config.captions), mean, config.seed, split, "bound") | {
         "importance_weighted": importance_weighted(model, data.in_order(some, config.importance_captions),
                                                    config.importance_samples, config.seed, split, "importance")}

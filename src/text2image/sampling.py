@@ -6,12 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from text2image import attention, seeds
+from text2image.captions import pad
 from text2image.checkpoints import Checkpoint
 from text2image.config import parameter
 from text2image.devices import Device
 from text2image.mnist_captions import caption as mnist_caption
+
+PICTURES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -38,29 +42,38 @@ class Samples(NamedTuple):
 @torch.no_grad()
 def draw(checkpoint: Checkpoint, captions: Sequence[Sequence[int]], pictures: int, seed: int, device: torch.device) -> Samples:
     """Draw `pictures` for each caption of word ids; picture n depends on its caption and seed + n alone."""
-    model, c = checkpoint.model, checkpoint.model.config
+    c = checkpoint.model.config
     noise = torch.stack([seeds.noise((c.glimpses, c.latent), seed + n, "sample", device="cpu")
                          for n in range(pictures)], 1).to(device)              # (T, n, D)
-    longest = max(len(words) for words in captions)
-    drawn, canvases, windows, alphas = [], [], [], []
-    for words in captions:
-        trace = model.generate_trace(torch.tensor([list(words)] * pictures, device=device), noise)
-        drawn.append(trace.canvases[-1].sigmoid())
-        canvases.append(trace.canvases[:, 0].sigmoid())
-        windows.append(_corners(trace.write_windows[:, 0], checkpoint))
-        alphas.append(torch.nn.functional.pad(trace.alphas[:, 0], (0, longest - len(words))))
-    traces = (torch.stack(part, 1) for part in (canvases, windows, alphas))
-    return Samples(*(part.cpu().numpy() for part in (torch.stack(drawn), *traces)))
+    ids, lengths = (torch.from_numpy(part).to(device).long() for part in pad(captions))
+    # The released encoder reads the batch backward, not the words: it takes one caption at a time.
+    together = 1 if c.released("backward_words") else max(1, PICTURES_AT_ONCE // pictures)
+    parts = [_draw(checkpoint, ids[i:i + together], lengths[i:i + together], noise) for i in range(0, len(ids), together)]
+    drawn, *traces = zip(*parts, strict=True)
+    return Samples(*(torch.cat(part, dim).cpu().numpy() for part, dim in ((drawn, 0), *((trace, 1) for trace in traces))))
+
+
+def _draw(checkpoint: Checkpoint, ids: torch.Tensor, lengths: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """`Samples` of some captions, (M, L) and (M,), in one batch."""
+    captions, pictures = len(ids), noise.shape[1]
+    longest = int(lengths.max())
+    words = ids[:, :longest].repeat_interleave(pictures, 0)
+    own = None if (lengths == longest).all() else lengths.repeat_interleave(pictures)
+    trace = checkpoint.model.generate_trace(words, noise.repeat(1, captions, 1), own)
+    first = slice(None, None, pictures)
+    return (trace.canvases[-1].sigmoid().unflatten(0, (captions, pictures)), trace.canvases[:, first].sigmoid(),
+            _corners(trace.write_windows[:, first], checkpoint), F.pad(trace.alphas[:, first], (0, ids.shape[1] - longest)))
 
 
 def _corners(parameters: torch.Tensor, checkpoint: Checkpoint) -> torch.Tensor:
-    """(T, 5) window parameters as the box around the outermost filters, (T, 4)."""
+    """(..., 5) window parameters as the box around the outermost filters, (..., 4)."""
     c = checkpoint.model.config
-    place = attention.window(parameters, c.height, c.width, c.write_window, c.geometry)
+    place = attention.window(parameters.flatten(0, -2), c.height, c.width, c.write_window, c.geometry)
     steps = attention.grid(c.write_window, c.geometry, place.stride)
     first, last = place.stride * steps[0], place.stride * steps[-1]
     half = 0.5  # a pixel's centre is at its number, its edges half a pixel away
-    return torch.cat([place.x + first + half, place.y + first + half, place.x + last + half, place.y + last + half], 1)
+    box = torch.cat([place.x + first + half, place.y + first + half, place.x + last + half, place.y + last + half], 1)
+    return box.view(*parameters.shape[:-1], 4)
 
 
 def held_out_captions(checkpoint: Checkpoint, count: int) -> list[str]:
