@@ -15,8 +15,8 @@ test: $(READY)  ## the whole suite
 lint: $(READY)
 	$(RUN) ruff check
 
-bench: $(READY)  ## a training step against a plain eager one
-	$(RUN) PYTHONPATH=src python -m benchmarks.step
+bench: $(READY)  ## what a training step, a picture and a batch of data cost
+	$(RUN) PYTHONPATH=src python -m benchmarks.table
 
 docs: $(READY)  ## README.md and docs/ from metrics/ and samples/
 	$(RUN) python -m pipeline.report --docs

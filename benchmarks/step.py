@@ -1,9 +1,10 @@
 """A training step (forward, backward, update) at the paper's MNIST configuration, against a plain eager one.
 
-    make bench                          the default: batch 100, 12 words
+    python -m benchmarks.step           the default: batch 100, 12 words
     python -m benchmarks.step --help    other sizes
 
-Both are timed in turn in the same process, on every device there is; the ratio is of the medians.
+Both are timed in turn in the same process, on every device there is; the ratio is of the medians. `make bench` prints
+a table of all (benchmarks/table.py).
 """
 
 import argparse
@@ -28,11 +29,12 @@ MNIST = ModelConfig(channels=1, height=60, width=60, glimpses=32, language_units
                     preset="paper", **dict.fromkeys(SWITCHES, "preset"))
 COCO = replace(MNIST, channels=3, height=32, width=32, infer_units=550, generate_units=550, latent=275, read_window=9,
                write_window=9, canvas_init=0.0)
+DEVICES = [torch.device(kind) for kind in (("cpu", "cuda") if torch.cuda.is_available() else ("cpu",))]
 CONFIGURATIONS = {"mnist": (MNIST, 23), "coco": (COCO, 25_323)}
 
 
 def steps(config: ModelConfig, words_known: int, batch: int, words: int, device: torch.device,
-          precision: devices.Precision) -> dict[str, Callable[[], None]]:
+          precision: devices.Precision, recomputed: int = 0) -> dict[str, Callable[[], None]]:
     """The two steps, on models of equal weights and the same batch."""
     generator = seeds.torch_generator("benchmark")
     images = torch.rand(batch, config.channels, config.height, config.width, generator=generator).to(device)
@@ -45,6 +47,7 @@ def steps(config: ModelConfig, words_known: int, batch: int, words: int, device:
         optimizer = RMSprop(model.parameters(), 0.001, 0.9, 1e-6)
 
         def once() -> None:
+            devices.product_type(precision)  # TF32 is a setting of the process
             optimizer.zero_grad()
             cost(model).backward()
             clip_gradients(model, "global", 10.0)
@@ -53,6 +56,7 @@ def steps(config: ModelConfig, words_known: int, batch: int, words: int, device:
         return once
 
     ours, eager = AlignDRAW(config, words_known), AlignDRAW(config, words_known)
+    ours.recomputed = recomputed
     ours.precision, ours.caption_encoder.sparse = devices.product_type(precision), device.type == "cpu"  # as in training
     return {"text2image": step(lambda model: model.bound(images, caption, noise).cost.mean(), ours),
             "plain eager": step(lambda model: plain.bound(model, images, caption, noise), eager)}
@@ -81,13 +85,14 @@ def main() -> None:
     cli.add_argument("--words", type=int, default=12)
     cli.add_argument("--repeats", type=int, default=9)
     cli.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), default="float32")
+    cli.add_argument("--device", choices=("cpu", "cuda"), help="time on this device alone")
     cli.add_argument("--only", choices=("text2image", "plain eager"), help="time one of the two, for its memory")
     arguments = cli.parse_args()
     devices.keep_freed_memory()
     config, words_known = CONFIGURATIONS[arguments.configuration]
     print(f"{arguments.configuration}, batch {arguments.batch}, {arguments.words} words, {arguments.precision}, "
           f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for device in map(torch.device, ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)):
+    for device in [torch.device(arguments.device)] if arguments.device else DEVICES:
         both = steps(config, words_known, arguments.batch, arguments.words, device, arguments.precision)
         if arguments.only is not None:
             both = {arguments.only: both[arguments.only]}
@@ -103,13 +108,13 @@ def main() -> None:
                   f"(fastest {min(times[name]) * 1e3:.1f} ms)")
         if arguments.only is None:
             print(f"{device.type:5} ratio        {medians['text2image'] / medians['plain eager']:8.2f}")
-        if device.type == "cuda":
-            print(f"cuda  peak memory  {torch.cuda.max_memory_allocated() / 2**30:8.2f} GiB, of both")
     if arguments.only is None:
         again = [sys.executable, "-m", "benchmarks.step", *sys.argv[1:], "--only", "text2image", "--repeats", "2"]
         print(subprocess.run(again, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     else:
-        print(f"peak memory of a process that runs {arguments.only} alone: {peak_memory() / 2**20:.2f} GiB")
+        on_gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0
+        print(f"peak memory of a process that runs {arguments.only} alone: {peak_memory() / 2**20:.2f} GiB"
+              + (f", and {on_gpu:.2f} GiB of the GPU's" if on_gpu else ""))
 
 
 if __name__ == "__main__":
