@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.test_training import SMALL
-from text2image import archives, checkpoints, datasets, figures, mnist_captions, released_arrays, sampling, seeds, shapes
+from text2image import archives, checkpoints, datasets, figures, mnist_captions, sampling, seeds, shapes
 from text2image.captions import PADDING, UNKNOWN, Vocabulary
 from text2image.checkpoints import Checkpoint
 from text2image.errors import UserError
@@ -87,18 +87,6 @@ def test_a_checkpoint_missing_or_truncated(saved):
     saved.unlink()
     with pytest.raises(UserError, match="no such checkpoint; `dvc pull` fetches it"):
         checkpoints.load(saved)
-
-
-def test_released_checkpoints_that_are_none(tmp_path):
-    import h5py
-
-    with h5py.File(tmp_path / "weights.h5", "w") as h5:
-        h5["c0"] = np.zeros(3)
-    with pytest.raises(UserError, match="W_y_hLangEnc among them"):
-        released_arrays.read(tmp_path / "weights.h5")
-    (tmp_path / "weights.h5").write_bytes(b"no HDF5")
-    with pytest.raises(UserError, match="not readable as HDF5"):
-        released_arrays.read(tmp_path / "weights.h5")
 
 
 def test_prepared_pictures_come_back(tmp_path):
