@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import stage
-from text2image import archives, fetching, shapes, toronto
+from text2image import archives, fetching, shapes, sharpener, skip_thoughts, toronto
 from text2image.config import parameter
 from text2image.errors import UserError
 from text2image.shapes import ShapesConfig
@@ -45,7 +45,17 @@ class Toronto:
     side: int = parameter(least=1)
 
 
-SOURCES = {"scikit-learn": Embedded, "drawn": Drawn, "archive": Mnist, "h5": Mnist, "toronto": Toronto}
+@dataclass(frozen=True)
+class Sharpening:
+    """The authors' sharpening network, of the dataset host, and the skip-thoughts that it hears, of their own page."""
+
+    source: Literal["sharpening"]
+    base_urls: tuple[str, ...]
+    models_urls: tuple[str, ...]
+
+
+SOURCES = {"scikit-learn": Embedded, "drawn": Drawn, "archive": Mnist, "h5": Mnist, "toronto": Toronto,
+           "sharpening": Sharpening}
 
 
 def fetch(parameters: dict[str, Any], name: str) -> None:
@@ -61,6 +71,10 @@ def fetch(parameters: dict[str, Any], name: str) -> None:
         elif isinstance(config, Toronto):
             files = fetching.fetch(toronto.checks(config.side), config.base_urls, keep)
             check_together(keep, config.side)
+        elif isinstance(config, Sharpening):
+            files = fetching.fetch({f"{toronto.FOLDER}/{sharpener.GAN}": sharpener.read_gan}, config.base_urls, keep)
+            files += fetching.fetch(skip_thoughts.checks(), config.models_urls, keep)
+            check_vectors(keep)
         elif config.source == "archive":
             files = fetching.fetch({f"mnist/{file}": archives.check_mnist_file for file in archives.MNIST_FILES},
                                    config.archive_urls, keep)
@@ -81,6 +95,16 @@ def check_together(keep: Path, side: int) -> None:
             for name in toronto.names(split, side):
                 (keep / name).unlink()
             raise
+
+
+def check_vectors(keep: Path) -> None:
+    """As `check_together`, for skip-thoughts and the network that takes them."""
+    try:
+        skip_thoughts.check_together(keep, sharpener.read_gan(keep / sharpener.GAN).config.language)
+    except UserError:
+        for file in (*skip_thoughts.PUBLISHED, sharpener.GAN):
+            (keep / file).unlink()
+        raise
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline import stage
-from text2image import archives, datasets, mnist_captions, toronto
+from text2image import archives, datasets, mnist_captions, sharpener, skip_thoughts, toronto
 from text2image.archives import Digits
 from text2image.captions import Vocabulary, pad, tokenize
 from text2image.config import parameter
@@ -54,7 +54,15 @@ class Toronto:
     side: int = parameter(least=1)
 
 
-KINDS = {"mnist_captions": MnistCaptions, "captioned_images": CaptionedImages, "toronto": Toronto}
+@dataclass(frozen=True)
+class Sharpening:
+    """The authors' sharpening network and its skip-thoughts, as plain arrays."""
+
+    kind: Literal["sharpening"]
+
+
+KINDS = {"mnist_captions": MnistCaptions, "captioned_images": CaptionedImages, "toronto": Toronto,
+         "sharpening": Sharpening}
 
 
 def preprocess(parameters: dict[str, Any], name: str) -> None:
@@ -65,6 +73,9 @@ def preprocess(parameters: dict[str, Any], name: str) -> None:
             compose(raw, out, config, stage.seed(parameters), f"datasets.{name}.preprocess")
         elif isinstance(config, Toronto):
             take_over(raw, out, config.side)
+        elif isinstance(config, Sharpening):
+            sharpener.save(out / sharpener.FILE, sharpener.read_gan(raw / sharpener.GAN))
+            skip_thoughts.convert(raw, out)
         else:
             number_words(raw, out, config)
 
