@@ -166,7 +166,7 @@ def _array(h5: h5py.File, path: Path, name: str) -> Tensor:
     if h5[name].dtype.kind != "f" or h5[name].nbytes > LARGEST_ARRAY:
         raise UserError(f"{path.name}: '{name}' is {h5[name].dtype} of shape {h5[name].shape}, not an array of numbers; "
                         "fetch it again")
-    array = h5[name][()].astype(np.float32)
+    array = np.asarray(h5[name][()], np.float32)
     if not np.isfinite(array).all():
         raise UserError(f"{path.name}: '{name}' holds what is no finite number; fetch it again")
     return torch.from_numpy(array)

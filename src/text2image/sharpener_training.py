@@ -46,6 +46,7 @@ class TrainSharpenerConfig:
     batch_size: int = parameter(least=1)
     optimizer: Literal["sgd", "adam"]
     learning_rate: float = parameter(above=0)        # sgd: over rate_decay after each epoch; adam: down to 0 by a cosine
+    discriminator_rate: float = parameter(above=0)   # the discriminator's, as a share of that
     rate_decay: float = parameter(least=1)
     momentum_growth: float = parameter(least=0)      # sgd: an epoch, from 0
     most_momentum: float = parameter(least=0, below=1)
@@ -115,14 +116,14 @@ def make_optimizer(network: nn.Module, config: TrainSharpenerConfig) -> torch.op
     return torch.optim.Adam(network.parameters(), config.learning_rate, (config.decay, config.second_decay))
 
 
-def set_pace(optimizer: torch.optim.Optimizer, config: TrainSharpenerConfig, epoch: int, share: float) -> None:
-    """Rate and momentum when `epoch` epochs are done, and `share` of the whole training."""
+def set_pace(optimizer: torch.optim.Optimizer, config: TrainSharpenerConfig, rate: float, epoch: int, share: float) -> None:
+    """Rate, from a first one, and momentum when `epoch` epochs are done, and `share` of the whole training."""
     for group in optimizer.param_groups:
         if config.optimizer == "sgd":
-            group["lr"] = config.learning_rate / config.rate_decay**epoch
+            group["lr"] = rate / config.rate_decay**epoch
             group["momentum"] = min(config.momentum_growth * epoch, config.most_momentum)
         else:
-            group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
 class Game:
@@ -136,6 +137,7 @@ class Game:
         self.device = next(encoder.parameters()).device
         self.networks = {"sharpener": sharpener.to(self.device), "discriminator": self.discriminator.to(self.device)}
         self.optimizers = {name: make_optimizer(network, config) for name, network in self.networks.items()}
+        self.rates = {"sharpener": config.learning_rate, "discriminator": config.learning_rate * config.discriminator_rate}
 
     def state(self) -> dict[str, Any]:
         return {name: (network.state_dict(), self.optimizers[name].state_dict()) for name, network in self.networks.items()}
@@ -170,7 +172,7 @@ class Game:
         return torch.rand(shape, generator=generator, device=self.device)
 
     def _descend(self, name: str, cost: Tensor, epoch: int, share: float) -> None:
-        set_pace(self.optimizers[name], self.config, epoch, share)
+        set_pace(self.optimizers[name], self.config, self.rates[name], epoch, share)
         parameters = list(self.networks[name].parameters())
         for weights, gradient in zip(parameters, torch.autograd.grad(cost, parameters), strict=True):
             weights.grad = gradient

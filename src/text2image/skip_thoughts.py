@@ -110,8 +110,8 @@ def read_weights(half: str, path: Path) -> dict[str, Tensor]:
                 if found != ((words, 2 * units), (2 * units,), (units, 2 * units), (words, units), (units, units), (units,)):
                     raise UserError(f"{path.name}: the arrays {there}W, b, U, Wx, Ux, bx have shapes {found}, which are those "
                                     "of no GRU; fetch it again")
-                state |= {f"weight_ih_l0{suffix}": torch.cat([w, wx], 1).T.contiguous(),
-                          f"weight_hh_l0{suffix}": torch.cat([u, ux], 1).T.contiguous(),
+                state |= {f"weight_ih_l0{suffix}": torch.cat([w.T, wx.T]),
+                          f"weight_hh_l0{suffix}": torch.cat([u.T, ux.T]),
                           f"bias_ih_l0{suffix}": torch.cat([b, bx]), f"bias_hh_l0{suffix}": torch.zeros(3 * units)}
     except (*UNREADABLE, RuntimeError, MemoryError, AttributeError, IndexError) as error:
         raise UserError(f"{path.name}: not readable as NumPy arrays ({error}); fetch it again") from error
@@ -127,7 +127,7 @@ def _array(file: Any, path: Path, name: str) -> Tensor:
     array = file[name]
     if array.dtype.kind != "f" or not np.isfinite(array).all():
         raise UserError(f"{path.name}: its '{name}' ({array.dtype}) does not hold finite numbers alone; fetch it again")
-    return torch.from_numpy(array.astype(np.float32))
+    return torch.from_numpy(array.astype(np.float32, copy=False))
 
 
 def check_together(folder: Path, language: int) -> None:
