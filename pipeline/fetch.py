@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import stage
-from text2image import archives, coco_archive, fetching, folders, released_arrays, shapes, skipped, toronto
+from text2image import (
+    archives,
+    coco_archive,
+    fetching,
+    folders,
+    released_arrays,
+    shapes,
+    sharpener,
+    skip_thoughts,
+    skipped,
+    toronto,
+)
 from text2image.coco_archive import CocoConfig
 from text2image.config import parameter
 from text2image.errors import UserError
@@ -65,8 +76,17 @@ class CocoArchive:
     files: CocoConfig
 
 
+@dataclass(frozen=True)
+class Sharpening:
+    """The authors' sharpening network, of the dataset host, and the skip-thoughts that it hears, of their own page."""
+
+    source: Literal["sharpening"]
+    base_urls: tuple[str, ...]
+    models_urls: tuple[str, ...]
+
+
 SOURCES = {"scikit-learn": Embedded, "drawn": Drawn, "archive": Mnist, "h5": Mnist, "toronto": Toronto, "folder": Folder,
-           "coco_archive": CocoArchive}
+           "coco_archive": CocoArchive, "sharpening": Sharpening}
 
 
 def fetch(parameters: dict[str, Any], name: str) -> None:
@@ -86,6 +106,10 @@ def fetch(parameters: dict[str, Any], name: str) -> None:
             list_skipped(name, out, folders.copy(Path(config.folder).expanduser(), out))
         elif isinstance(config, CocoArchive):
             list_skipped(name, out, coco_archive.convert(Path(config.folder).expanduser(), out, config.files))
+        elif isinstance(config, Sharpening):
+            files = fetching.fetch({f"{toronto.FOLDER}/{sharpener.GAN}": sharpener.read_gan}, config.base_urls, keep)
+            files += fetching.fetch(skip_thoughts.checks(), config.models_urls, keep)
+            check_vectors(keep)
         elif config.source == "archive":
             files = fetching.fetch({f"mnist/{file}": archives.check_mnist_file for file in archives.MNIST_FILES},
                                    config.archive_urls, keep)
@@ -120,6 +144,16 @@ def check_together(keep: Path, config: Toronto) -> None:
 def list_skipped(name: str, out: Path, left_out: list[Skipped]) -> None:
     skipped.write(out, left_out)
     skipped.tell(left_out, Path("data/raw") / name / skipped.FILE)
+
+
+def check_vectors(keep: Path) -> None:
+    """As `check_together`, for skip-thoughts and the network that takes them."""
+    try:
+        skip_thoughts.check_together(keep, sharpener.read_gan(keep / sharpener.GAN).config.language)
+    except UserError:
+        for file in (*skip_thoughts.PUBLISHED, sharpener.GAN):
+            (keep / file).unlink()
+        raise
 
 
 if __name__ == "__main__":

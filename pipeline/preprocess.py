@@ -12,7 +12,17 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline import stage
-from text2image import archives, datasets, folders, mnist_captions, released_arrays, skipped, toronto
+from text2image import (
+    archives,
+    datasets,
+    folders,
+    mnist_captions,
+    released_arrays,
+    sharpener,
+    skip_thoughts,
+    skipped,
+    toronto,
+)
 from text2image.archives import Digits
 from text2image.captions import UNKNOWN, Vocabulary, pad, tokenize
 from text2image.config import parameter
@@ -73,7 +83,15 @@ class Folder:
     minimum_count: int = parameter(least=1)
 
 
-KINDS = {"mnist_captions": MnistCaptions, "captioned_images": CaptionedImages, "toronto": Toronto, "folder": Folder}
+@dataclass(frozen=True)
+class Sharpening:
+    """The authors' sharpening network and its skip-thoughts, as plain arrays."""
+
+    kind: Literal["sharpening"]
+
+
+KINDS = {"mnist_captions": MnistCaptions, "captioned_images": CaptionedImages, "toronto": Toronto, "folder": Folder,
+         "sharpening": Sharpening}
 
 
 def preprocess(parameters: dict[str, Any], name: str) -> None:
@@ -86,6 +104,9 @@ def preprocess(parameters: dict[str, Any], name: str) -> None:
             counts = take_over(raw, out)
         elif isinstance(config, Folder):
             counts = decode(raw, out, config)
+        elif isinstance(config, Sharpening):
+            sharpener.save(out / sharpener.FILE, sharpener.read_gan(raw / sharpener.GAN))
+            counts = {"vocabulary": skip_thoughts.convert(raw, out)}
         else:
             counts = number_words(raw, out, config)
         left_out = skipped.read(out)

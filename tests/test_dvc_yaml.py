@@ -12,12 +12,15 @@ from tests.conftest import ROOT, Repository
 from tests.imports import closure
 
 STAGES = ("fetch", "preprocess", "train", "sample", "evaluate")
+SHARPENING = ("train_sharpener", "sharpen")
 
 
 def everything_on(repository: Repository) -> None:
     """Switch on every dataset and run that params.yaml describes, as its comments say."""
     text = re.sub(r"^    # (\w+: \{)", r"    \1", repository.read("params.yaml"), flags=re.MULTILINE)
     (repository.path / "params.yaml").write_text(text, encoding="utf-8")
+    for name in ("sharpeners", "sharpened"):
+        repository.replace("params.yaml", f"  {name}: {{}}", f"  {name}:")
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,9 @@ def test_each_stage_is_there_for_every_dataset_or_run(everything, stages):
     assert parameters["pipeline"]["runs"].keys() == parameters["runs"].keys()
     expected = {f"{stage}@{name}" for stage in STAGES[:2] for name in parameters["datasets"]}
     expected |= {f"{stage}@{name}" for stage in STAGES[2:] for name in parameters["runs"]}
+    sharpened = [name for name, run in parameters["runs"].items() if "sharpen" in run]
+    assert list(parameters["pipeline"]["sharpeners"]) == list(parameters["pipeline"]["sharpened"]) == sharpened
+    expected |= {f"{stage}@{name}" for stage in SHARPENING for name in sharpened}
     assert set(stages) == expected
 
 
@@ -51,7 +57,7 @@ def test_plain_repro_deals_with_the_embedded_runs_alone(checkout):
     assert listed == {f"{stage}@{name}" for stage in STAGES for name in ("digits", "shapes")}
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", STAGES + SHARPENING)
 def test_code_dependencies_are_exactly_the_modules_imported(stages, stage):
     for name, declared in stages.items():
         if name.startswith(f"{stage}@"):

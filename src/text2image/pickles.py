@@ -36,7 +36,7 @@ class _Name:
         raise pickle.UnpicklingError("it tries to change what it may only call")
 
 
-class _Kind:
+class Kind:
     """A NumPy type: a plain number in little-endian (or no) byte order, or object."""
 
     __slots__ = ("code",)
@@ -61,7 +61,7 @@ class _Array:
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, fortran, content = state
-        if not isinstance(kind, _Kind) or not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+        if not isinstance(kind, Kind) or not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
             raise pickle.UnpicklingError("it holds an array without a proper shape and type")
         order = "F" if fortran is True else "C"
         if kind.code == OBJECT:
@@ -83,7 +83,7 @@ def _array(*_: Any) -> _Array:
 
 def _number(kind: Any, content: Any) -> np.generic:
     raw = content.encode("latin-1") if isinstance(content, str) else content
-    if not isinstance(kind, _Kind) or kind.code == OBJECT or len(raw) != np.dtype(kind.code).itemsize:
+    if not isinstance(kind, Kind) or kind.code == OBJECT or len(raw) != np.dtype(kind.code).itemsize:
         raise pickle.UnpicklingError("it holds a NumPy scalar that is no plain number")
     return np.frombuffer(raw, f"<{kind.code}")[0]
 
@@ -101,7 +101,7 @@ def _no_bytes() -> bytes:
 
 
 _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): _array, ("numpy", "dtype"): _Kind, ("_codecs", "encode"): _bytes, ("__builtin__", "bytes"): _no_bytes}
+    ("numpy", "ndarray"): _array, ("numpy", "dtype"): Kind, ("_codecs", "encode"): _bytes, ("__builtin__", "bytes"): _no_bytes}
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _KNOWN |= {(_module, "_reconstruct"): _array, (_module, "scalar"): _number}
 

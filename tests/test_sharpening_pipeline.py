@@ -1,0 +1,155 @@
+"""Sharpening through the pipeline: a network of our own from training to pictures, and the authors' from its hosts' files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests import released_sharpening as released
+from tests.conftest import Repository
+from tests.test_pipeline import refused
+from text2image import sharpener, skip_thoughts, toronto
+
+OWN = "models/sharpeners/shapes"
+THEIRS = "data/prepared/sharpening"
+SMALL = {"filters": 4, "discriminator_filters": 4, "epochs": 1, "epoch_size": 64, "dev_size": 20}
+
+
+@pytest.fixture(scope="module")
+def sharpened(short, tmp_path_factory) -> Repository:
+    """With a sharpener trained for shapes, and what it makes of the samples. Read only: `copy` it to change it."""
+    repository = short.copy(tmp_path_factory.mktemp("sharpened") / "text2image")
+    repository.set_parameters({f"runs.shapes.train_sharpener.{name}": value for name, value in SMALL.items()} | {
+        "runs.shapes.sharpen.dev_size": 30, "pipeline.sharpeners.shapes": {"dataset": "shapes", "remote": ""},
+        "pipeline.sharpened.shapes": {"dataset": "shapes", "sharpener": OWN, "remote": ""}})
+    said = repository.dvc("repro", "sharpen@shapes")
+    assert "sharpener shapes: epoch 1  step " in said
+    repository.commit()
+    return repository
+
+
+@pytest.fixture
+def copy(sharpened, tmp_path) -> Repository:
+    return sharpened.copy(tmp_path / "text2image")
+
+
+def pictures(repository: Repository) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(repository.path / "data/sharpened/shapes.npz") as file:
+        return file["before"], file["after"]
+
+
+def test_what_training_and_sharpening_leave(sharpened):
+    before, after = pictures(sharpened)
+    with np.load(sharpened.path / "data/samples/shapes.npz") as file:
+        assert np.array_equal(before, file["pictures"])
+    assert after.shape == before.shape
+    assert ((after >= 0) & (after <= 1)).all()
+    assert not np.array_equal(before, after)
+    for name in ("grid.png", "dev.png"):
+        assert (sharpened.path / "sharpened/shapes" / name).stat().st_size > 1000
+    metrics = json.loads(sharpened.read("metrics/sharpen/shapes.json"))
+    assert metrics["samples"]["images"] == before.shape[0] * before.shape[1]
+    assert metrics["dev"]["captions"] == 30
+    assert metrics["dev"]["coarse_error"] == metrics["dev"]["real_energy"]
+    assert metrics["dev"]["sharpened_error"]["mean"] > 0 < metrics["dev"]["sharpened_error"]["se"]
+    trained = json.loads(sharpened.read("metrics/train_sharpener/shapes.json"))
+    assert trained["epochs"] == 1
+    header, row = (line.split("\t") for line in sharpened.read("plots/train_sharpener/shapes.tsv").splitlines())
+    assert trained["last"]["sharpened_error"] == float(row[header.index("sharpened_error")])
+    assert json.loads(sharpened.dvc("status", "--json")) == {}
+    assert not list((sharpened.path / "state").iterdir()), "work in progress goes when the work is done"
+
+
+def test_what_a_change_runs_again(copy):
+    copy.set_parameters({"runs.shapes.train_sharpener.learning_rate": 0.1})
+    assert set(json.loads(copy.dvc("status", "--json"))) == {"train_sharpener@shapes"}
+    copy.set_parameters({"runs.shapes.train_sharpener.learning_rate": 0.002, "runs.shapes.sharpen.dev_size": 10})
+    assert set(json.loads(copy.dvc("status", "--json"))) == {"sharpen@shapes"}
+
+
+def test_sharpening_again_gives_the_same_pictures(copy):
+    before = (copy.path / "data/sharpened/shapes.npz").read_bytes()
+    copy.dvc("repro", "-f", "-s", "sharpen@shapes")
+    assert (copy.path / "data/sharpened/shapes.npz").read_bytes() == before
+
+
+def test_what_cannot_be_trained_or_sharpened(copy):
+    train, sharpen = ("train_sharpener", "shapes", "shapes"), ("sharpen", "shapes", "shapes", OWN)
+    assert "its vocabulary is not that of models/shapes/model.safetensors" in refused(copy, "train_sharpener", "shapes", "digits")
+    assert "(C, H, W) = (3, 24, 24), these are (1, 18, 18)" in refused(copy, "sharpen", "shapes", "digits", OWN)
+    assert "models/sharpeners/none/sharpener.safetensors: no such sharpener" in refused(
+        copy, "sharpen", "shapes", "shapes", "models/sharpeners/none")
+    for name, value, words in (("kernels", [5, 4], "kernels must be odd"), ("kernels", [], "kernels must be odd"),
+                               ("factor", 1, "'runs.shapes.train_sharpener.factor' is 1; it must be at least 2"),
+                               ("optimizer", "adm", "it takes one of sgd, adam"),
+                               ("learning_rate", 1e30, "lower train_sharpener.learning_rate")):
+        copy.set_parameters({f"runs.shapes.train_sharpener.{name}": value})
+        assert words in refused(copy, *train)
+        copy.run("git", "checkout", "-q", "params.yaml")
+    assert (copy.path / OWN / sharpener.FILE).exists(), "what was there is still there"
+    samples = copy.path / "data/samples/shapes.npz"
+    whole = samples.read_bytes()
+    with np.load(samples) as file:
+        arrays = dict(file)
+    samples.chmod(0o644)
+    for damage in ({"pictures": arrays["pictures"] * 2}, {"pictures": arrays["pictures"] * np.nan}, {"captions": arrays["captions"][1:]},
+                   {"pictures": arrays["pictures"].astype(str)}, {"pictures": arrays["pictures"][0]}):
+        np.savez(samples, **arrays | damage)
+        assert "data/samples/shapes.npz: " in refused(copy, *sharpen)
+    for content in (whole[:len(whole) // 2], b"", b"<html></html>"):
+        samples.write_bytes(content)
+        assert "data/samples/shapes.npz: not readable as samples" in refused(copy, *sharpen)
+    samples.write_bytes(whole)
+    copy.set_parameters({"runs.shapes.model.language_units": 40, "runs.shapes.train.epoch_size": 50})
+    copy.stage("train", "shapes", "shapes")
+    assert "was trained with the captions of another model" in refused(copy, *sharpen)
+
+
+@pytest.fixture
+def theirs(copy, tmp_path) -> tuple[Repository, str]:
+    """The authors' network, made for pictures of 24x24 so that it fits the run shapes, and its page as a folder."""
+    released.write(tmp_path / "mirror")
+    released.write_gan(tmp_path / "mirror" / toronto.FOLDER / sharpener.GAN, released.gan(np.random.default_rng(0), 24))
+    copy.set_parameters({"pipeline.datasets.sharpening": {"remote": "scratch"},
+                         "pipeline.sharpened.shapes": {"dataset": "shapes", "sharpener": THEIRS, "remote": ""},
+                         "pipeline.sharpened.digits": {"dataset": "digits", "sharpener": THEIRS, "remote": ""},
+                         "runs.digits.sharpen": {"dev_size": 10, "batch_size": 10, "device": "cpu"}})
+    return copy, str(tmp_path / "mirror")
+
+
+def test_the_authors_network_through_the_pipeline(theirs, tmp_path):
+    repository, mirror = theirs
+    repository.dvc("repro", "sharpen@shapes", TEXT2IMAGE_MIRROR=mirror)
+    before, after = pictures(repository)
+    network = sharpener.load(repository.path / THEIRS)
+    assert network.config.hears == sharpener.SKIP_THOUGHTS
+    import torch
+
+    from text2image.captions import tokenize
+    with np.load(repository.path / "data/samples/shapes.npz") as file:
+        heard = skip_thoughts.SkipThoughts(repository.path / THEIRS).encode([tokenize(str(text)) for text in file["captions"]])
+    by_hand = network.sharpen(torch.from_numpy(before[2]), heard[2].expand(len(before[2]), -1)).numpy()
+    assert np.allclose(after[2], by_hand, atol=1e-6)
+    assert "sharpens pictures of (C, H, W) = (3, 24, 24), these are (1, 18, 18)" in refused(
+        repository, "sharpen", "digits", "digits", THEIRS)
+
+
+def test_files_that_are_missing_damaged_or_contradict_each_other(theirs, tmp_path):
+    repository, mirror = theirs
+    environment = {"TEXT2IMAGE_MIRROR": mirror}
+    models, host = tmp_path / "mirror" / skip_thoughts.FOLDER, tmp_path / "mirror" / toronto.FOLDER
+    kept = repository.path / "state/fetch-sharpening"
+    for path in (models / "btable.npy", host / sharpener.GAN):
+        content = path.read_bytes()
+        path.write_bytes(content[:-9])
+        assert f"error: cannot fetch ~{path.as_posix().split('~')[1]}: " in refused(repository, "fetch", "sharpening", **environment)
+        path.unlink()
+        assert "No such file" in refused(repository, "fetch", "sharpening", **environment)
+        path.write_bytes(content)
+    (models / "dictionary.txt").write_bytes((models / "dictionary.txt").read_bytes() + b"more\n")
+    for file in kept.glob("dictionary.txt"):
+        file.unlink()
+    assert "utable.npy: 9 rows, dictionary.txt has 10 lines; fetch both again" in refused(repository, "fetch", "sharpening", **environment)
+    assert not [file for file in kept.iterdir() if file.is_file()], "files that contradict each other are not kept"
+    assert not (repository.path / "data/raw/sharpening").exists()
+    assert "gan.hdf5" in refused(repository, "preprocess", "sharpening")
