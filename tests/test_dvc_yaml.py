@@ -47,7 +47,7 @@ def test_each_stage_is_there_for_every_dataset_or_run(everything, stages):
     expected = {f"{stage}@{name}" for stage in STAGES[:2] for name in parameters["datasets"]}
     expected |= {f"{stage}@{name}" for stage in STAGES[2:] for name in parameters["runs"]}
     sharpened = [name for name, run in parameters["runs"].items() if "sharpen" in run]
-    assert list(parameters["pipeline"]["sharpeners"]) == list(parameters["pipeline"]["sharpened"]) == sharpened
+    assert sorted(parameters["pipeline"]["sharpeners"]) == sorted(parameters["pipeline"]["sharpened"]) == sorted(sharpened)
     expected |= {f"{stage}@{name}" for stage in SHARPENING for name in sharpened}
     assert set(stages) == expected
 
