@@ -157,11 +157,12 @@ class Game:
         residual = self.sharpener(coarse, caption, noise)
         kept = self._uniform((3, len(fine), self.discriminator.verdict.in_features), *stream, "dropout") >= self.config.dropout
         kept = kept / (1 - self.config.dropout)
+        made_picture = (coarse + residual).clamp(0, 1)                         # as it is shown; else the range gives it away
         real = self.discriminator(fine, caption, kept[0])
-        made = self.discriminator(coarse + residual.detach(), caption, kept[1])
+        made = self.discriminator(made_picture.detach(), caption, kept[1])
         cost = (F.softplus(-real).mean() + F.softplus(made).mean()) / 2        # -log D(real), -log(1 - D(made))
         self._descend("discriminator", cost, epoch, share)
-        judged = self.discriminator(coarse + residual, caption, kept[2])
+        judged = self.discriminator(made_picture, caption, kept[2])
         generator_cost = F.softplus(-judged).mean()                            # -log D(made)
         error = F.mse_loss(residual, fine - coarse)
         self._descend("sharpener", generator_cost + self.config.squared_error * error, epoch, share)
