@@ -190,7 +190,7 @@ class SkipThoughts:
         state = {name.removeprefix(f"{half}."): value for name, value in weights.items() if name.startswith(f"{half}.")}
         units, inputs = state["weight_hh_l0"].shape[1], state["weight_ih_l0"].shape[1]
         gru = nn.GRU(inputs, units, batch_first=True, bidirectional=half == "bi")
-        gru.load_state_dict(state)
+        gru.load_state_dict(state, assign=True)
         return gru
 
     @property
