@@ -7,6 +7,7 @@ import pytest
 
 from pipeline import report
 from tests.conftest import ROOT
+from tests.test_dvc_yaml import everything_on
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -20,7 +21,8 @@ def test_the_table_is_that_of_the_metrics(checkout, tmp_path, monkeypatch):
     checkout.run("git", "clone", "-q", str(ROOT), str(tmp_path / "clone"))
     monkeypatch.chdir(tmp_path / "clone")
     committed = (tmp_path / "clone/README.md").read_text(encoding="utf-8")
-    assert report.replace_block(committed, "report", report.as_markdown(report.table())) == committed
+    for block, on in (("report", True), ("recorded", False)):
+        assert report.replace_block(committed, block, report.as_markdown(report.table(on))) == committed
 
 
 def test_the_graph_is_that_of_the_pipeline(checkout):
@@ -47,9 +49,10 @@ def test_every_parameter_and_target_that_it_names_is_there(checkout, tmp_path):
             value = value[part]
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"(?:`|\$ |CPU_BUILD )make ([\w-]+)", README)) <= targets
-    stages = set(re.findall(r"\b((?:fetch|preprocess|train|sample|evaluate)@\w+)", README))
-    listed = {line.split()[0] for line in checkout.dvc("stage", "list").splitlines()}
-    assert stages - listed == {"evaluate@mnist", "sample@mnist"}
+    everything_on(copy)
+    stages = set(re.findall(r"\b((?:fetch|preprocess|train|sample|evaluate|train_sharpener|sharpen)@\w+)", README))
+    assert len(stages) > 5
+    assert stages <= {line.split()[0] for line in copy.dvc("stage", "list").splitlines()}
 
 
 def test_switching_mnist_on_by_an_experiment(checkout, tmp_path):
