@@ -1,15 +1,22 @@
 """Sharpening through the pipeline: a network of our own from training to pictures, and the authors' from its hosts' files."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from dvc.utils.serialize import load_yaml
 
-from pipeline.sharpen import read_samples
+from pipeline.fetch import fetch
+from pipeline.preprocess import preprocess
+from pipeline.sharpen import read_samples, sharpen
+from pipeline.train_sharpener import train_sharpener
 from tests import released_sharpening as released
-from tests.conftest import Repository
+from tests.conftest import ROOT, Repository
 from tests.test_pipeline import refused
-from text2image import sharpener, skip_thoughts, toronto
+from text2image import checkpoints, sharpener, skip_thoughts, toronto
+from text2image.captions import tokenize
 from text2image.errors import UserError
 
 OWN = "models/sharpeners/shapes"
@@ -65,7 +72,8 @@ def test_what_training_and_sharpening_leave(sharpened):
 def test_what_a_change_runs_again(copy):
     copy.set_parameters({"runs.shapes.train_sharpener.learning_rate": 0.1})
     assert set(json.loads(copy.dvc("status", "--json"))) == {"train_sharpener@shapes"}
-    copy.set_parameters({"runs.shapes.train_sharpener.learning_rate": 0.002, "runs.shapes.sharpen.dev_size": 10})
+    copy.run("git", "checkout", "-q", "params.yaml")
+    copy.set_parameters({"runs.shapes.sharpen.dev_size": 10})
     assert set(json.loads(copy.dvc("status", "--json"))) == {"sharpen@shapes"}
 
 
@@ -75,16 +83,30 @@ def test_sharpening_again_gives_the_same_pictures(copy):
     assert (copy.path / "data/sharpened/shapes.npz").read_bytes() == before
 
 
-def test_what_cannot_be_trained_or_sharpened(copy):
-    assert "its vocabulary is not that of models/shapes/model.safetensors" in refused(copy, "train_sharpener", "shapes", "digits")
-    assert "(C, H, W) = (3, 24, 24), these are (1, 18, 18)" in refused(copy, "sharpen", "shapes", "digits", OWN)
-    copy.set_parameters({"runs.shapes.train_sharpener.learning_rate": 1e30})
-    assert "lower train_sharpener.learning_rate" in refused(copy, "train_sharpener", "shapes", "shapes")
-    assert (copy.path / OWN / sharpener.FILE).exists(), "what was there is still there"
-    copy.run("git", "checkout", "-q", "params.yaml")
-    copy.set_parameters({"runs.shapes.model.language_units": 40, "runs.shapes.train.epoch_size": 50})
-    copy.stage("train", "shapes", "shapes")
-    assert "was trained with the captions of another model" in refused(copy, "sharpen", "shapes", "shapes", OWN)
+def parameters(repository: Repository) -> dict:
+    return load_yaml(str(repository.path / "params.yaml"))
+
+
+def test_what_cannot_be_trained_or_sharpened(copy, monkeypatch):
+    monkeypatch.chdir(copy.path)
+    given = parameters(copy)
+    with pytest.raises(UserError, match=r"digits: its vocabulary is not that of models/shapes/model\.safetensors"):
+        train_sharpener(given, "shapes", "digits")
+    with pytest.raises(UserError, match=r"\(C, H, W\) = \(3, 24, 24\), these are \(1, 18, 18\)"):
+        sharpen(given, "shapes", "digits", OWN)
+    given["runs"]["shapes"]["train_sharpener"]["learning_rate"] = 1e30
+    with pytest.raises(UserError, match=r"lower train_sharpener\.learning_rate"):
+        train_sharpener(given, "shapes", "shapes")
+    assert Path(OWN, sharpener.FILE).exists(), "what was there is still there"
+    model = Path("models/shapes/model.safetensors")
+    checkpoint = checkpoints.load(model)
+    with torch.no_grad():
+        checkpoint.model.caption_encoder.h0 += 1
+    model.unlink()
+    checkpoints.save(model, checkpoint)
+    with pytest.raises(UserError, match="was trained with the captions of another model; `dvc repro` trains it again"):
+        sharpen(given, "shapes", "shapes", OWN)
+    assert not list(copy.path.rglob("*.partial*")), "something is half-written"
 
 
 def test_samples_that_are_damaged_or_none(tmp_path):
@@ -119,15 +141,12 @@ def theirs(copy, tmp_path) -> tuple[Repository, str]:
     return copy, str(tmp_path / "mirror")
 
 
-def test_the_authors_network_through_the_pipeline(theirs, tmp_path):
+def test_the_authors_network_through_the_pipeline(theirs):
     repository, mirror = theirs
     repository.dvc("repro", "sharpen@shapes", TEXT2IMAGE_MIRROR=mirror)
     before, after = pictures(repository)
     network = sharpener.load(repository.path / THEIRS)
     assert network.config.hears == sharpener.SKIP_THOUGHTS
-    import torch
-
-    from text2image.captions import tokenize
     with np.load(repository.path / "data/samples/shapes.npz") as file:
         heard = skip_thoughts.SkipThoughts(repository.path / THEIRS).encode([tokenize(str(text)) for text in file["captions"]])
     by_hand = network.sharpen(torch.from_numpy(before[2]), heard[2].expand(len(before[2]), -1)).numpy()
@@ -136,22 +155,39 @@ def test_the_authors_network_through_the_pipeline(theirs, tmp_path):
         repository, "sharpen", "digits", "digits", THEIRS)
 
 
-def test_files_that_are_missing_damaged_or_contradict_each_other(theirs, tmp_path):
-    repository, mirror = theirs
-    environment = {"TEXT2IMAGE_MIRROR": mirror}
+def test_files_that_are_missing_damaged_or_contradict_each_other(tmp_path, monkeypatch):
+    released.write(tmp_path / "mirror")
     models, host = tmp_path / "mirror" / skip_thoughts.FOLDER, tmp_path / "mirror" / toronto.FOLDER
-    kept = repository.path / "state/fetch-sharpening"
-    for path in (host / sharpener.GAN, models / "btable.npy"):  # in the order in which they are fetched and kept
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("TEXT2IMAGE_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.delenv("TEXT2IMAGE_STATE", raising=False)
+    given = load_yaml(str(ROOT / "params.yaml"))
+
+    def line() -> str:
+        with pytest.raises(UserError) as error:
+            fetch(given, "sharpening")
+        assert not list(Path("data/raw").iterdir()), "something is half-written"
+        return str(error.value)
+
+    for path in (host / sharpener.GAN, models / "btable.npy"):  # in the order in which they are fetched, and kept
         content = path.read_bytes()
         path.write_bytes(content[:-9])
-        assert f"error: cannot fetch ~{path.as_posix().split('~')[1]}: " in refused(repository, "fetch", "sharpening", **environment)
+        assert line().startswith(f"cannot fetch {path.relative_to(tmp_path / 'mirror')}: {tmp_path / 'mirror'}: {path.name}: ")
         path.unlink()
-        assert "No such file" in refused(repository, "fetch", "sharpening", **environment)
+        assert "No such file" in line()
         path.write_bytes(content)
-    (models / "dictionary.txt").write_bytes((models / "dictionary.txt").read_bytes() + b"more\n")
-    for file in kept.glob("dictionary.txt"):
-        file.unlink()
-    assert "utable.npy: 9 rows, dictionary.txt has 10 lines; fetch both again" in refused(repository, "fetch", "sharpening", **environment)
+    dictionary = (models / "dictionary.txt").read_bytes()
+    (models / "dictionary.txt").write_bytes(dictionary + b"more\n")
+    kept = Path("state/fetch-sharpening")
+    (kept / "dictionary.txt").unlink(missing_ok=True)
+    assert line() == "utable.npy: 9 rows, dictionary.txt has 10 lines; fetch both again"
     assert not [file for file in kept.iterdir() if file.is_file()], "files that contradict each other are not kept"
-    assert not (repository.path / "data/raw/sharpening").exists()
-    assert "gan.hdf5" in refused(repository, "preprocess", "sharpening")
+    (models / "dictionary.txt").write_bytes(dictionary)
+    fetch(given, "sharpening")
+    assert {file.name for file in Path("data/raw/sharpening").iterdir()} == {sharpener.GAN, *skip_thoughts.PUBLISHED}
+    assert not kept.exists()
+    Path("data/raw/sharpening", "uni_skip.npz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"uni_skip\.npz: not readable as NumPy arrays"):
+        preprocess(given, "sharpening")
+    assert not list(Path("data/prepared").iterdir()), "something is half-written"
