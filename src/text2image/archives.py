@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from text2image.errors import UserError
+from text2image.hdf5 import own_array
 
 # SHA-256 of the decompressed bytes.
 MNIST_FILES = {
@@ -85,8 +86,8 @@ def read_mnist_h5(path: Path) -> Digits:
         with h5py.File(path, "r") as h5:
             for name, size in MNIST_H5_SIZES.items():
                 for wanted, shape in ((name, (size, 784)), (f"{name}_labels", (size,))):
-                    found = h5.get(wanted)
-                    if not isinstance(found, h5py.Dataset) or found.shape != shape or found.dtype.kind not in "fiu":
+                    found = own_array(h5, wanted)
+                    if found is None or found.shape != shape or found.dtype.kind not in "fiu":
                         raise UserError(f"{path.name}: '{wanted}' is {found}, not {shape} numbers; fetch it again")
                 pictures, labels = h5[name][()], h5[f"{name}_labels"][()]
                 if not (pictures.min() >= 0 and pictures.max() <= 1):

@@ -60,9 +60,13 @@ def mean_picture(batches: Batches) -> Tensor:
     """(C, H, W): the mean of a pass's pictures and, so that no pixel is surely black or white, one picture of grey."""
     first = batches[0].images
     total = torch.full(first.shape[1:], 0.5, dtype=torch.double, device=first.device)
+    known: set[int] = set()
     for i in range(len(batches)):
-        total += batches[i].images.double().sum(0)
-    return (total / (sum(batches.sizes) + 1)).to(first.dtype)
+        batch = batches[i]
+        rows = {picture: row for row, picture in enumerate(batch.picture.tolist()) if picture not in known}  # each once
+        known |= rows.keys()
+        total += batch.images[list(rows.values())].double().sum(0)
+    return (total / (len(known) + 1)).to(first.dtype)
 
 
 @torch.no_grad()

@@ -95,7 +95,7 @@ class Trace(NamedTuple):
 
     canvases: Tensor        # (T, B, C, H, W), before the sigmoid
     write_windows: Tensor   # (T, B, 5): g_x, g_y, log delta, log sigma^2, log gamma
-    read_windows: Tensor    # (T, B, 5); zeros when generating
+    read_windows: Tensor    # (T, B, 5), likewise; when generating, where a read would look
     alphas: Tensor          # (T, B, L)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, distributed
 
 from text2image import devices
 from text2image.devices import Device
+from text2image.errors import UserError
 
 
 class Processes(NamedTuple):
@@ -39,13 +40,19 @@ class Processes(NamedTuple):
 
 @contextmanager
 def together(device: Device) -> Iterator[Processes]:
-    """The processes that torchrun started, this one among them; without torchrun, this one alone."""
+    """The processes that torchrun started, this one among them; without torchrun, this one alone.
+
+    Raises UserError where there are fewer GPUs than processes.
+    """
     chosen = devices.choose(device)
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield Processes(0, 1, chosen)
         return
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if chosen.index >= torch.cuda.device_count():
+            raise UserError(f"there are more processes than the {torch.cuda.device_count()} GPUs of this machine: "
+                            "lower --nproc-per-node in pipeline.launcher")
         torch.cuda.set_device(chosen)
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:

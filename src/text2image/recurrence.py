@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from text2image import attention
 from text2image.attention import Banks, Geometry, Lens, Reading
@@ -370,13 +369,10 @@ def run(sizes: Sizes, weights: Weights, caption: Caption, state: State, images: 
     if images is None or trace is not None or not torch.is_grad_enabled():
         with torch.no_grad():
             return Glimpses(sizes, weights, caption, images, mask, noise, first=True, keep=False).forward(state, trace)
-    if not recomputed:
-        *after, posteriors, priors = _Run.apply(sizes, images, mask, noise, True, *state, *weights, *caption)
-        return State(*after), posteriors, priors
-    gaussians = []
-    for start in range(0, len(noise), recomputed):
-        *after, posterior, prior = checkpoint(_Run.apply, sizes, images, mask, noise[start:start + recomputed], start == 0,
-                                              *state, *weights, *caption, use_reentrant=False, preserve_rng_state=False)
+    gaussians, length = [], recomputed or len(noise)
+    for start in range(0, len(noise), length):
+        settings = sizes, images, mask, noise[start:start + length], start == 0
+        *after, posterior, prior = _Run.apply(settings, recomputed > 0, *state, *weights, *caption)
         state = State(*after)
         gaussians.append((posterior, prior))
     posteriors, priors = (torch.cat(parts) for parts in zip(*gaussians, strict=True))
@@ -384,23 +380,34 @@ def run(sizes: Sizes, weights: Weights, caption: Caption, state: State, images: 
 
 
 class _Run(Function):
+    """Glimpses for autograd. `again`: nothing within is kept, and the backward pass goes forward first."""
+
     @staticmethod
-    def forward(ctx, sizes, images, mask, noise, first, *tensors):
-        states, weights = len(State._fields), len(Weights._fields)
-        state, weights, caption = (State(*tensors[:states]), Weights(*tensors[states:states + weights]),
-                                   Caption(*tensors[states + weights:]))
-        ctx.glimpses = Glimpses(sizes, weights, caption, images, mask, noise, first, keep=True)
-        state, posteriors, priors = ctx.glimpses.forward(state)
-        ctx.save_for_backward(posteriors, priors)
+    def forward(ctx, settings, again, *tensors):
+        glimpses, state = _Run.glimpses(settings, tensors, keep=not again)
+        state, posteriors, priors = glimpses.forward(state)
+        ctx.settings, ctx.glimpses = settings, None if again else glimpses
+        ctx.save_for_backward(posteriors, priors, *(tensors if again else ()))
         return *state, posteriors, priors
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *by):
-        saved = ctx.saved_tensors
+        posteriors, priors, *tensors = ctx.saved_tensors
         glimpses, ctx.glimpses = ctx.glimpses, None  # what it keeps goes when this returns
-        by_state, by_weights, by_caption = glimpses.backward(State(*by[:-2]), *by[-2:], *saved)
-        return None, None, None, None, None, *by_state, *by_weights, *by_caption
+        if glimpses is None:
+            glimpses, state = _Run.glimpses(ctx.settings, tensors, keep=True)
+            glimpses.forward(state)
+        by_state, by_weights, by_caption = glimpses.backward(State(*by[:-2]), *by[-2:], posteriors, priors)
+        return None, None, *by_state, *by_weights, *by_caption
+
+    @staticmethod
+    def glimpses(settings, tensors, keep: bool) -> tuple[Glimpses, State]:
+        sizes, images, mask, noise, first = settings
+        states, weights = len(State._fields), len(Weights._fields)
+        state = State(*tensors[:states])
+        return Glimpses(sizes, Weights(*tensors[states:states + weights]), Caption(*tensors[states + weights:]), images, mask,
+                        noise, first, keep), state
 
 
 class LSTMStep(Function):

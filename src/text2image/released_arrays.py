@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from text2image.errors import UserError
+from text2image.hdf5 import own_array
 
 FILE = "aligndraw.h5"
 LARGEST = 1 << 31  # bytes of all arrays; the published ones take 132 million
@@ -68,7 +69,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """The 33 arrays. Raises UserError unless all are there, agree in shape, and hold finite floats."""
     try:
         with h5py.File(path, "r") as h5:
-            missing = [name for name in NAMES if not isinstance(h5.get(name), h5py.Dataset)]
+            missing = [name for name in NAMES if own_array(h5, name) is None]
             if missing:
                 raise UserError(f"{path.name}: not a checkpoint of the released code: it lacks {len(missing)} of its "
                                 f"{len(NAMES)} arrays, {missing[0]} among them; fetch it again")

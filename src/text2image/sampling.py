@@ -15,7 +15,7 @@ from text2image.config import parameter
 from text2image.devices import Device
 from text2image.mnist_captions import caption as mnist_caption
 
-PICTURES_AT_ONCE = 1000
+PICTURES_AT_ONCE = 250
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Samples(NamedTuple):
 
 @torch.no_grad()
 def draw(checkpoint: Checkpoint, captions: Sequence[Sequence[int]], pictures: int, seed: int, device: torch.device) -> Samples:
-    """Draw `pictures` for each caption of word ids; picture n depends on its caption and seed + n alone."""
+    """Draw `pictures` for each caption of word ids; picture n depends on its caption and seed + n alone,
+    up to rounding, since captions are drawn together."""
     c = checkpoint.model.config
     noise = torch.stack([seeds.noise((c.glimpses, c.latent), seed + n, "sample", device="cpu")
                          for n in range(pictures)], 1).to(device)              # (T, n, D)

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from text2image.config import from_mapping, parameter
 from text2image.disk import whole
 from text2image.errors import UserError
+from text2image.hdf5 import own_array
 
 FILE = "sharpener.safetensors"
 KEY, VERSION = "text2image sharpener", 1
@@ -159,14 +160,13 @@ def read_gan(path: Path) -> Sharpener:
 
 
 def _array(h5: h5py.File, path: Path, name: str) -> Tensor:
-    # A link could lead out of the file, and so could data that lies elsewhere.
-    inside = isinstance(h5.get(name, getlink=True), h5py.HardLink) and isinstance(h5[name], h5py.Dataset)
-    if not inside or h5[name].external or h5[name].is_virtual:
+    found = own_array(h5, name)
+    if found is None:
         raise UserError(f"{path.name}: it lacks the array '{name}'; fetch it again")
-    if h5[name].dtype.kind != "f" or h5[name].nbytes > LARGEST_ARRAY:
-        raise UserError(f"{path.name}: '{name}' is {h5[name].dtype} of shape {h5[name].shape}, not an array of numbers; "
+    if found.dtype.kind != "f" or found.nbytes > LARGEST_ARRAY:
+        raise UserError(f"{path.name}: '{name}' is {found.dtype} of shape {found.shape}, not an array of numbers; "
                         "fetch it again")
-    array = np.asarray(h5[name][()], np.float32)
+    array = np.asarray(found[()], np.float32)
     if not np.isfinite(array).all():
         raise UserError(f"{path.name}: '{name}' holds what is no finite number; fetch it again")
     return torch.from_numpy(array)

@@ -210,9 +210,13 @@ def train(model: AlignDRAW, data: Dataset, dev: Dataset, config: TrainConfig, se
 
     The state is saved after each epoch, and every `save_every` seconds (by default 30, or 20 times what it takes).
 
-    Raises UserError when the bound stops being a number; the last saved state is then a good one.
+    Raises UserError when the bound stops being a number; the last saved state is then a good one. Also where the model's
+    batches cannot be divided among processes.
     """
     device = processes.device
+    if processes.count > 1 and model.config.released("backward_words"):
+        raise UserError("the released encoder reads a batch backward, which several processes would divide otherwise: "
+                        "train it with one process, or set the model's backward_words to paper")
     model.recomputed = config.recomputed_glimpses
     # On a GPU and between processes a dense gradient is faster, and its shape is always the same.
     model.caption_encoder.sparse = config.optimizer == "rmsprop" and device.type == "cpu" and processes.count == 1
