@@ -85,6 +85,7 @@ def main() -> None:
     cli.add_argument("--words", type=int, default=12)
     cli.add_argument("--repeats", type=int, default=9)
     cli.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), default="float32")
+    cli.add_argument("--recomputed", type=int, default=0, help="glimpses computed again for the gradient at a time")
     cli.add_argument("--device", choices=("cpu", "cuda"), help="time on this device alone")
     cli.add_argument("--only", choices=("text2image", "plain eager"), help="time one of the two, for its memory")
     arguments = cli.parse_args()
@@ -93,7 +94,8 @@ def main() -> None:
     print(f"{arguments.configuration}, batch {arguments.batch}, {arguments.words} words, {arguments.precision}, "
           f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for device in [torch.device(arguments.device)] if arguments.device else DEVICES:
-        both = steps(config, words_known, arguments.batch, arguments.words, device, arguments.precision)
+        both = steps(config, words_known, arguments.batch, arguments.words, device, arguments.precision,
+                     arguments.recomputed)
         if arguments.only is not None:
             both = {arguments.only: both[arguments.only]}
         times: dict[str, list[float]] = {name: [] for name in both}

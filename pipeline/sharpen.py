@@ -16,7 +16,6 @@ from pipeline import stage
 from text2image import checkpoints, datasets, devices, disk, figures, sharpener, sharpening
 from text2image.archives import UNREADABLE
 from text2image.bounds import Scores
-from text2image.captions import tokenize
 from text2image.checkpoints import Checkpoint
 from text2image.config import parameter
 from text2image.devices import Device
@@ -51,7 +50,7 @@ def sharpen(parameters: dict[str, Any], run: str, dataset: str, folder: str) -> 
     hear = listener(Path(folder), network, checkpoint, device)
     before = before.to(device)
     after = torch.stack([network.sharpen(pictures, vector.expand(len(pictures), -1))
-                         for pictures, vector in zip(before, hear([tokenize(text) for text in captions]), strict=True)])
+                         for pictures, vector in zip(before, hear([text.split() for text in captions]), strict=True)])
 
     def vectors(words: Tensor) -> Tensor:
         return hear([checkpoint.vocabulary.decode(ids) for ids in words.tolist()])
@@ -88,7 +87,7 @@ def listener(folder: Path, network: Sharpener, checkpoint: Checkpoint, device: t
         raise UserError(f"{folder}: its sharpener was trained with the captions of another model; `dvc repro` trains it again")
 
     def hear(captions: Sequence[Sequence[str]]) -> Tensor:
-        ids = (torch.tensor([checkpoint.vocabulary.known(words)], device=device) for words in captions)
+        ids = (torch.tensor([checkpoint.vocabulary.encode(" ".join(words))], device=device) for words in captions)
         return torch.cat([sharpening.caption_vectors(encoder, words) for words in ids])
 
     return hear

@@ -240,7 +240,7 @@ def test_coco_images_through_the_pipeline(checkout, tmp_path):
     make(tmp_path / "coco", True)
     copy = checkout.copy(tmp_path / "text2image")
     copy.replace("params.yaml", "    # coco_images: {", "    coco_images: {")
-    copy.set_parameters({"datasets.coco_images.fetch.folder": str(tmp_path / "coco"), "datasets.coco_images.preprocess.side": SIDE}
+    copy.set_parameters({"datasets.coco_images.fetch.folder": str(tmp_path / "coco")}
                         | {f"datasets.coco_images.fetch.files.{k}": v for k, v in vars(CONFIG).items()})
     said = copy.stage("fetch", "coco_images")
     copy.stage("preprocess", "coco_images")

@@ -20,7 +20,9 @@ def everything_on(repository: Repository) -> None:
     text = re.sub(r"^    # (\w+: \{)", r"    \1", repository.read("params.yaml"), flags=re.MULTILINE)
     (repository.path / "params.yaml").write_text(text, encoding="utf-8")
     for name in ("sharpeners", "sharpened"):
-        repository.replace("params.yaml", f"  {name}: {{}}", f"  {name}:")
+        text = re.sub(rf"\n  {name}: {{}}.*", "", repository.read("params.yaml"))
+        lines = re.search(rf"\n  # {name}:(\n  #   .*)+", text)[0]
+        (repository.path / "params.yaml").write_text(text.replace(lines, lines.replace("\n  # ", "\n  ")), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -38,9 +38,13 @@ def test_every_file_that_it_names_is_there():
 
 def test_every_parameter_and_target_that_it_names_is_there(checkout, tmp_path):
     copy = checkout.copy(tmp_path / "text2image")
-    names = re.findall(r"-S '?((?:runs|datasets)[\w.]+)=", README)
-    assert len(names) >= 4
+    names = re.findall(r"-S ['\"]?((?:runs|datasets|pipeline)[\w.]+)=", README)
+    assert len(names) >= 5
+    from dvc.utils.hydra import to_hydra_overrides
     from dvc.utils.serialize import load_yaml
+
+    overrides = re.findall(r"-S (?:'([^']+)'|\"([^\"]+)\"|(\S+))", README)
+    assert len(to_hydra_overrides([next(filter(None, quoted)) for quoted in overrides])) >= 8, "DVC can read them all"
 
     parameters = load_yaml(str(copy.path / "params.yaml"))
     for name in names:
