@@ -2,6 +2,8 @@
 
 import math
 import os
+import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,9 +263,9 @@ def test_gradients_of_the_words_that_occur_alone_train_as_those_of_all_words():
 def test_two_processes_train_as_one_and_go_on_after_a_break(tmp_path):
     config = replace(CONFIG, epoch_size=201)  # the last batch has one picture: the second process has none
     alone = run(WorkInProgress(tmp_path, "alone", "f" * 64), config)
-    multiprocessing.start_processes(_one_of_two, (tmp_path, config, 8), nprocs=2, start_method="spawn")
+    multiprocessing.start_processes(_one_of_two, (tmp_path, config, 8, free_port()), nprocs=2, start_method="spawn")
     assert not (tmp_path / "0.pt").exists(), "broken off"
-    multiprocessing.start_processes(_one_of_two, (tmp_path, config, 0), nprocs=2, start_method="spawn")
+    multiprocessing.start_processes(_one_of_two, (tmp_path, config, 0, free_port()), nprocs=2, start_method="spawn")
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert equal(first["model"], second["model"])
     assert first["going_on"]
@@ -273,9 +275,17 @@ def test_two_processes_train_as_one_and_go_on_after_a_break(tmp_path):
         assert means == [pytest.approx(tuple(row.train), rel=1e-4), pytest.approx(tuple(row.dev), rel=1e-4)]
 
 
-def _one_of_two(rank: int, folder: Path, config: TrainConfig, stop_at: int) -> None:
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def _one_of_two(rank: int, folder: Path, config: TrainConfig, stop_at: int, port: int) -> None:
     os.environ |= {"TORCHELASTIC_RUN_ID": "test", "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank),
-                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(49_152 + os.getppid() % 10_000)}
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if sys.platform == "linux":
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # whatever this machine calls itself
     torch.set_num_threads(1)
     going_on = []
 
