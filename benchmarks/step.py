@@ -70,6 +70,17 @@ def seconds(step: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - begun
 
 
+def in_turn(works: dict[str, Callable[[], None]], device: torch.device, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each, timed in turn `repeats` times after a warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for repeat in range(repeats + 1):
+        for name, work in works.items():
+            taken = seconds(work, device)
+            if repeat:
+                times[name].append(taken)
+    return times
+
+
 def peak_memory() -> int:
     """KiB that this process has held at most, without what its parent held when it started it."""
     status = Path("/proc/self/status")
@@ -98,12 +109,7 @@ def main() -> None:
                      arguments.recomputed)
         if arguments.only is not None:
             both = {arguments.only: both[arguments.only]}
-        times: dict[str, list[float]] = {name: [] for name in both}
-        for repeat in range(arguments.repeats + 1):
-            for name, step in both.items():
-                taken = seconds(step, device)
-                if repeat:  # the first is a warm-up
-                    times[name].append(taken)
+        times = in_turn(both, device, arguments.repeats)
         medians = {name: statistics.median(values) for name, values in times.items()}
         for name, median in medians.items():
             print(f"{device.type:5} {name:12} {median * 1e3:8.1f} ms a step  {1 / median:7.2f} steps/s  "

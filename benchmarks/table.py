@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from benchmarks.step import CONFIGURATIONS, DEVICES, MNIST, seconds, steps
+from benchmarks.step import CONFIGURATIONS, DEVICES, MNIST, in_turn, steps
 from text2image import devices, sampling, seeds
 from text2image.checkpoints import Checkpoint
 from text2image.datasets import CaptionedDigits
@@ -27,14 +27,8 @@ CANVAS = Canvas(60, top=Span(0, 2), bottom=Span(30, 32), left=Span(0, 4), right=
 
 
 def medians(works: dict[str, Callable[[], None]], device: torch.device, repeats: int = REPEATS) -> dict[str, float]:
-    """Seconds of each, timed in turn; the first round is a warm-up."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for repeat in range(repeats + 1):
-        for name, work in works.items():
-            taken = seconds(work, device)
-            if repeat:
-                times[name].append(taken)
-    return {name: statistics.median(values) for name, values in times.items()}
+    """Seconds of each, timed in turn."""
+    return {name: statistics.median(values) for name, values in in_turn(works, device, repeats).items()}
 
 
 def line(what: str, ours: float, other: float | None = None) -> None:
