@@ -3,6 +3,7 @@
 The arrays that they are made of go into data/samples/<run>.npz.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from pipeline import stage
 from text2image import checkpoints, devices, disk, figures, sampling
 from text2image.captions import pad
+from text2image.checkpoints import Checkpoint
 from text2image.errors import UserError
 from text2image.sampling import SampleConfig
 
@@ -21,23 +23,30 @@ IN_STRIPS = 4
 
 def sample(parameters: dict[str, Any], run: str, captions_file: str) -> None:
     config = stage.config(SampleConfig, parameters, "runs", run, "sample")
-    device = devices.choose(config.device)
     checkpoint = checkpoints.load(Path("models") / run / "model.safetensors")
+    captions = list(config.captions) or read_captions(Path(captions_file))
+    with stage.output_folder(Path("samples") / run) as out:
+        arrays = draw(out, checkpoint, config, captions)
+        with disk.whole(Path("data/samples") / f"{run}.npz") as partial:
+            np.savez_compressed(partial, **arrays)
+
+
+def draw(out: Path, checkpoint: Checkpoint, config: SampleConfig, given: Sequence[str]) -> dict[str, Any]:
+    """Draw the captions given, and those held out that `config` asks for, into the folder `out`; returns what was drawn as
+    the arrays of `sampling.Samples`, beside captions, word ids (M, L) and seed."""
+    device = devices.choose(config.device)
     checkpoint.model.to(device)
-    given = list(config.captions) or read_captions(Path(captions_file))
     held_out = sampling.held_out_captions(checkpoint, config.held_out_captions)
-    captions = given + held_out
+    captions = [*given, *held_out]
     ids = [checkpoint.vocabulary.encode(caption) for caption in captions]
     drawn = sampling.draw(checkpoint, ids, config.pictures, config.seed, device)
-    titles = given + [f"{caption}  (held out of training)" for caption in held_out]
+    titles = [*given, *(f"{caption}  (held out of training)" for caption in held_out)]
     strips = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), IN_STRIPS)).round().astype(int))
-    with stage.output_folder(Path("samples") / run) as out:
-        figures.grid(out / "grid.png", drawn.pictures, titles)
-        figures.film(out / "film.gif", drawn.canvases[:, :IN_FILM], drawn.windows[:, :IN_FILM], config.scale)
-        figures.attended_words(out / "words.png", drawn.canvases[:, strips], drawn.alphas[:, strips],
-                               [checkpoint.vocabulary.decode(ids[i]) for i in strips])
-        with disk.whole(Path("data/samples") / f"{run}.npz") as partial:
-            np.savez_compressed(partial, captions=np.array(captions), words=pad(ids)[0], seed=config.seed, **drawn._asdict())
+    figures.grid(out / "grid.png", drawn.pictures, titles)
+    figures.film(out / "film.gif", drawn.canvases[:, :IN_FILM], drawn.windows[:, :IN_FILM], config.scale)
+    figures.attended_words(out / "words.png", drawn.canvases[:, strips], drawn.alphas[:, strips],
+                           [checkpoint.vocabulary.decode(ids[i]) for i in strips])
+    return {"captions": np.array(captions), "words": pad(ids)[0], "seed": config.seed} | drawn._asdict()
 
 
 def read_captions(path: Path) -> list[str]:

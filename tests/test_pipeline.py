@@ -205,6 +205,24 @@ def test_an_unknown_word_is_named_in_a_warning(copy):
     assert "warning: the word 'turquoise' of the caption 'a turquoise circle .' is not in the vocabulary; it is read as UNK\n" in said
 
 
+def test_draw_is_what_sample_draws_and_replaces_nothing_but_its_own(copy):
+    captions = ["a small red square .", "a green circle left of a blue square ."]
+    copy.set_parameters({"runs.shapes.sample.captions": captions, "runs.shapes.sample.scale": 10})
+    copy.stage("sample", "shapes", "captions/shapes.yaml")
+    said = copy.stage("draw", "models/shapes", *captions, "--pictures", "2")
+    assert said.split() == ["drawn/film.gif", "drawn/grid.png", "drawn/words.png"]
+    for name in ("film.gif", "grid.png", "words.png"):
+        assert (copy.path / "drawn" / name).read_bytes() == (copy.path / "samples/shapes" / name).read_bytes()
+    copy.stage("draw", "models/shapes", captions[0], "--pictures", "1", "--seed", "5")
+    assert (copy.path / "drawn/grid.png").read_bytes() != (copy.path / "samples/shapes/grid.png").read_bytes()
+    assert refused(copy, "draw", "models/none", "a caption").startswith("error: models/none/model.safetensors: no such checkpoint")
+    assert "the word 'lfet' of" in refused(copy, "draw", "models/digits", "the digit 3 is lfet")
+    assert "--pictures must be 1 or more" in refused(copy, "draw", "models/shapes", "a square", "--pictures", "0")
+    for held in ("src", "README.md"):
+        assert "holds something else" in refused(copy, "draw", "models/shapes", "a square", "--into", held)
+        assert (copy.path / held).exists()
+
+
 def test_inputs_that_are_damaged_or_of_another_run(copy):
     model, prepared = copy.path / "models/digits/model.safetensors", copy.path / "data/prepared/digits/dev.h5"
     for path, stage, arguments, words in (
