@@ -25,7 +25,7 @@ report: $(READY)  ## the table of bounds, and where the pictures lie
 	$(RUN) python -m pipeline.report
 
 clean-state:  ## forget unfinished work
-	rm -rf state
+	rm -rf "$${TEXT2IMAGE_STATE:-state}"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

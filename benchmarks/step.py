@@ -50,7 +50,7 @@ def steps(config: ModelConfig, words_known: int, batch: int, words: int, device:
             devices.product_type(precision)  # TF32 is a setting of the process
             optimizer.zero_grad()
             cost(model).backward()
-            clip_gradients(model, "global", 10.0)
+            clip_gradients(model, "per_tensor", 10.0)
             optimizer.step()
 
         return once
@@ -86,7 +86,7 @@ def peak_memory() -> int:
     status = Path("/proc/self/status")
     if status.exists():
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)  # there in bytes
 
 
 def main() -> None:

@@ -32,10 +32,10 @@ def make(precision: devices.Precision = "float32") -> AlignDRAW:
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adamw"])
 def test_training_with_a_break_scoring_and_sampling(tmp_path, precision, optimizer):
-    config = replace(CONFIG, device="cuda", precision=precision, optimizer=optimizer, epoch_size=1000, epochs=4)
+    config = replace(CONFIG, device="cuda", precision=precision, optimizer=optimizer, epoch_size=2000, epochs=2)
 
     def stop(report: training.Report) -> None:
-        if report.step == 30:
+        if report.step == 80:  # of 80; a GPU's steps are reported, and saved after it, every 20th: it goes on from step 60
             raise KeyboardInterrupt
 
     def run(report) -> tuple[AlignDRAW, list]:
@@ -66,5 +66,5 @@ def test_the_bound_on_a_gpu_is_that_on_a_cpu():
 def test_pictures_are_the_same_on_every_device():
     here, there = TRAIN.shuffled(50, 200, "pictures"), on_gpu(TRAIN).shuffled(50, 200, "pictures")
     for i in range(len(here)):
-        assert torch.equal(here[i].images, there[i].images.cpu())
+        torch.testing.assert_close(there[i].images.cpu(), here[i].images, rtol=1e-6, atol=0)  # each divides its own way
         assert torch.equal(here[i].words, there[i].words.cpu())

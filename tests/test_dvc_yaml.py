@@ -35,7 +35,8 @@ def everything(checkout, tmp_path_factory) -> Repository:
 @pytest.fixture(scope="module")
 def stages(everything) -> dict[str, object]:
     with Repo(str(everything.path)) as repo:
-        return {stage.addressing.split(":")[-1]: stage for stage in repo.index.stages}
+        return {stage.addressing.split(":")[-1]: stage for stage in repo.index.stages
+                if not stage.addressing.endswith(".dvc")}
 
 
 def paths(dependencies) -> set[str]:

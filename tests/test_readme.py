@@ -52,7 +52,7 @@ def test_every_parameter_and_target_that_it_names_is_there(checkout, tmp_path):
         for part in name.split("."):
             value = value[part]
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert set(re.findall(r"(?:`|\$ |CPU_BUILD )make ([\w-]+)", README)) <= targets
+    assert set(re.findall(r"(?:`|\$ |whl/cpu )make ([\w-]+)", README)) <= targets
     everything_on(copy)
     stages = set(re.findall(r"\b((?:fetch|preprocess|train|sample|evaluate|train_sharpener|sharpen)@\w+)", README))
     assert len(stages) > 5
