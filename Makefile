@@ -4,10 +4,18 @@ VENV := .venv
 READY := $(VENV)/ready
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: reproduce test lint bench report docs clean-state
+PRETRAINED := pretrained/mnist
+CAPTION ?= the digit 3 is on the left of the digit 7 .
+
+.PHONY: reproduce draw test lint bench report docs clean-state
 reproduce: $(READY)  ## train and score the runs that params.yaml switches on, from nothing
+	$(RUN) dvc pull --quiet $(PRETRAINED)
 	$(RUN) dvc repro
 	$(RUN) python -m pipeline.report
+
+draw: $(READY)  ## pictures of CAPTION by the model that comes with a clone, into drawn/
+	$(RUN) dvc pull --quiet $(PRETRAINED)
+	$(RUN) python -m pipeline.draw $(PRETRAINED) "$(CAPTION)"
 
 test: $(READY)  ## the whole suite
 	$(RUN) python -m pytest

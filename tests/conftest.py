@@ -101,6 +101,7 @@ def short(checkout, tmp_path_factory) -> Repository:
     """A copy with shortened training, reproduced and committed. Read only: `copy` it to change it."""
     repository = checkout.copy(tmp_path_factory.mktemp("short") / "text2image")
     repository.set_parameters(SHORT)
+    repository.dvc("pull", "pretrained/mnist")
     repository.dvc("repro")
     repository.commit()
     return repository

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
+from yaml import safe_load as load_yaml
 
 from tests.conftest import ROOT, Repository
+from text2image import checkpoints, sampling
 
-LARGEST_REMOTE = 30 * 2**20  # bytes
+LARGEST_REMOTE = 40 * 2**20  # bytes
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,30 @@ def test_the_metrics_in_git_are_those_of_the_checkpoints(clone, run):
         assert again[split]["captions"] == numbers["captions"]
         for name in ("bound", "reconstruction", "kl"):
             assert again[split][name] == pytest.approx(numbers[name], rel=1e-3), (split, name)
+
+
+def test_the_pretrained_model_is_what_training_made_by_the_lock(clone):
+    (tracked,) = load_yaml(clone.read("pretrained/mnist.dvc"))["outs"]
+    made = load_yaml(clone.read("dvc.lock"))["stages"]["train@mnist"]
+    assert {out["path"]: out["md5"] for out in made["outs"]}["models/mnist"] == tracked["md5"]
+    parameters = load_yaml(clone.read("params.yaml"))
+    recorded = made["params"]["params.yaml"]
+    assert recorded["seed"] == parameters["seed"]
+    for block in ("model", "train"):
+        assert recorded[f"runs.mnist.{block}"] == parameters["runs"]["mnist"][block]
+
+
+@pytest.mark.parametrize("place", ["top left", "top right", "bottom left", "bottom right"])
+def test_the_pretrained_model_draws_where_the_caption_says(clone, place):
+    """Of what it paints, most lies in that quarter."""
+    checkpoint = checkpoints.load(clone.path / "pretrained/mnist/model.safetensors")
+    captions = [checkpoint.vocabulary.encode(f"the digit {digit} is at the {place} of the image .") for digit in range(10)]
+    pictures = sampling.draw(checkpoint, captions, 2, 0, torch.device("cpu")).pictures.mean((1, 2))  # (10, 60, 60)
+    quarters = {f"{row} {column}": pictures[:, rows, columns].sum()
+                for row, rows in (("top", slice(0, 30)), ("bottom", slice(30, 60)))
+                for column, columns in (("left", slice(0, 30)), ("right", slice(30, 60)))}
+    assert quarters[place] > 0.7 * sum(quarters.values()), quarters
+    assert pictures.sum((1, 2)).min() > 20, "pixels of white in each"
 
 
 def test_the_remote_in_this_repository_stays_small():

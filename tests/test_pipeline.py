@@ -1,6 +1,7 @@
 """What DVC's verbs do with the pipeline, on shortened runs: each test works in a copy of its own."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -126,6 +127,7 @@ def test_a_queued_or_temporary_experiment_runs_the_code_of_its_own_copy(copy, tm
     assert marks(commits["from-temp"]) == {"temporary"}
 
 
+@pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to find the trainer in")
 def test_killed_and_run_again_training_ends_as_if_nothing_had_happened(copy, tmp_path):
     """kill -9 of the trainer within an epoch; `dvc repro` goes on; the checkpoint is bit for bit that of a whole run."""
     copy.set_parameters({"runs.digits.train.epochs": 6, "runs.digits.train.epoch_size": 2000})
@@ -261,8 +263,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(copy, folder, stage, argumen
         subprocess.run(["umount", str(target)], check=True)
 
 
-def test_real_mnist_is_fetched_and_prepared(checkout, mirror, tmp_path):
-    """The archive through DVC, from the mirror: dev and test composed, two test sets, held-out digits with the data."""
+def test_real_mnist_is_fetched_and_prepared_and_the_pretrained_model_scored_on_it(checkout, mirror, tmp_path):
+    """The archive through DVC, from the mirror: dev and test composed, two test sets, held-out digits with the data. The
+    bounds of fewer pictures are those recorded, up to their errors."""
     from text2image import datasets
     from text2image.mnist_captions import Grammar
 
@@ -275,6 +278,19 @@ def test_real_mnist_is_fetched_and_prepared(checkout, mirror, tmp_path):
     assert (train.digits.shape, train.shape, train.grammar) == ((50_000, 28, 28), (1, 60, 60), Grammar.draw(1))
     for split in ("dev", "test", "test_held_out"):
         assert datasets.load(prepared / f"{split}.h5").images.shape == (500, 1, 60, 60)
+
+    copy.dvc("pull", "pretrained/mnist")
+    shutil.copytree(copy.path / "pretrained/mnist", copy.path / "models/mnist")
+    copy.set_parameters({"runs.mnist.evaluate.captions": 200, "runs.mnist.evaluate.importance_captions": 10,
+                         "runs.mnist.evaluate.importance_samples": 5})
+    recorded = json.loads(copy.read("metrics/evaluate/mnist.json"))
+    copy.stage("evaluate", "mnist", "mnist")
+    again = json.loads(copy.read("metrics/evaluate/mnist.json"))
+    assert set(again) == set(recorded) == {"train", "dev", "test", "test_held_out"}
+    for split, numbers in recorded.items():
+        there, here = numbers["bound"], again[split]["bound"]
+        assert abs(there["mean"] - here["mean"]) < 5 * math.hypot(there["se"], here["se"]), split
+
     moved = tmp_path / "moved"
     moved.mkdir()
     assert "cannot fetch mnist/train-images-idx3-ubyte.gz" in copy.dvc("repro", "-f", "fetch@mnist", code=None,
