@@ -16,6 +16,7 @@ import pandas as pd
 
 SPLITS = ("train", "dev", "test", "test_held_out")
 PICTURES = {"docs/digits.png": "samples/digits/grid.png", "docs/flickr8k.png": "sharpened/flickr8k/grid.png",
+            "docs/mnist.png": "samples/mnist/grid.png", "docs/mnist.gif": "samples/mnist/film.gif",
             "docs/shapes.gif": "samples/shapes/film.gif", "docs/words.png": "samples/shapes/words.png"}
 
 
