@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from yaml import safe_load as load_yaml
+from dvc.utils.serialize import load_yaml
 
 from tests.conftest import ROOT, Repository
 from text2image import checkpoints, sampling
@@ -44,10 +44,10 @@ def test_the_metrics_in_git_are_those_of_the_checkpoints(clone, run):
 
 
 def test_the_pretrained_model_is_what_training_made_by_the_lock(clone):
-    (tracked,) = load_yaml(clone.read("pretrained/mnist.dvc"))["outs"]
-    made = load_yaml(clone.read("dvc.lock"))["stages"]["train@mnist"]
+    (tracked,) = load_yaml(str(clone.path / "pretrained/mnist.dvc"))["outs"]
+    made = load_yaml(str(clone.path / "dvc.lock"))["stages"]["train@mnist"]
     assert {out["path"]: out["md5"] for out in made["outs"]}["models/mnist"] == tracked["md5"]
-    parameters = load_yaml(clone.read("params.yaml"))
+    parameters = load_yaml(str(clone.path / "params.yaml"))
     recorded = made["params"]["params.yaml"]
     assert recorded["seed"] == parameters["seed"]
     for block in ("model", "train"):
