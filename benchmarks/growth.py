@@ -5,7 +5,6 @@
 prints a row a size and draws them. The sizes of one quantity are timed in turn; the others stand at the paper's.
 """
 
-import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,8 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.step import DEVICES, MNIST, in_turn, steps
+from benchmarks.step import DEVICES, MNIST, steps
+from benchmarks.table import medians
 from text2image import devices
 from text2image.mnist_captions import VOCABULARY
 
@@ -33,7 +33,7 @@ def measure(device: torch.device) -> dict[str, dict[int, float]]:
             at = PAPER | {quantity: size}
             config = replace(MNIST, glimpses=at["glimpses"], height=at["canvas"], width=at["canvas"])
             works[str(size)] = steps(config, len(VOCABULARY), at["batch"], at["words"], device, "float32")["text2image"]
-        taken[quantity] = {int(size): statistics.median(times) for size, times in in_turn(works, device, REPEATS).items()}
+        taken[quantity] = {int(size): seconds for size, seconds in medians(works, device, REPEATS).items()}
     return taken
 
 
