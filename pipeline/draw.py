@@ -37,7 +37,7 @@ def main() -> None:
         scale = -(-SIDE_IN_FILM // max(checkpoint.model.config.height, checkpoint.model.config.width))
         config = SampleConfig(tuple(given.captions), 0, given.pictures, given.seed, scale, given.device)
         with stage.output_folder(given.into) as out:
-            draw(out, checkpoint, config, given.captions)
+            draw(out, checkpoint, config)
     except (UserError, OSError) as error:
         sys.exit("error: " + " ".join(str(error).split()))
     sys.stdout.write("".join(f"{path}\n" for path in sorted(given.into.iterdir())))

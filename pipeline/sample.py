@@ -3,7 +3,7 @@
 The arrays that they are made of go into data/samples/<run>.npz.
 """
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +24,24 @@ IN_STRIPS = 4
 def sample(parameters: dict[str, Any], run: str, captions_file: str) -> None:
     config = stage.config(SampleConfig, parameters, "runs", run, "sample")
     checkpoint = checkpoints.load(Path("models") / run / "model.safetensors")
-    captions = list(config.captions) or read_captions(Path(captions_file))
+    if not config.captions:
+        config = replace(config, captions=tuple(read_captions(Path(captions_file))))
     with stage.output_folder(Path("samples") / run) as out:
-        arrays = draw(out, checkpoint, config, captions)
+        arrays = draw(out, checkpoint, config)
         with disk.whole(Path("data/samples") / f"{run}.npz") as partial:
             np.savez_compressed(partial, **arrays)
 
 
-def draw(out: Path, checkpoint: Checkpoint, config: SampleConfig, given: Sequence[str]) -> dict[str, Any]:
-    """Draw the captions given, and those held out that `config` asks for, into the folder `out`; returns what was drawn as
+def draw(out: Path, checkpoint: Checkpoint, config: SampleConfig) -> dict[str, Any]:
+    """Draw the captions of `config`, and those held out that it asks for, into the folder `out`; returns what was drawn as
     the arrays of `sampling.Samples`, beside captions, word ids (M, L) and seed."""
     device = devices.choose(config.device)
     checkpoint.model.to(device)
     held_out = sampling.held_out_captions(checkpoint, config.held_out_captions)
-    captions = [*given, *held_out]
+    captions = [*config.captions, *held_out]
     ids = [checkpoint.vocabulary.encode(caption) for caption in captions]
     drawn = sampling.draw(checkpoint, ids, config.pictures, config.seed, device)
-    titles = [*given, *(f"{caption}  (held out of training)" for caption in held_out)]
+    titles = [*config.captions, *(f"{caption}  (held out of training)" for caption in held_out)]
     strips = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), IN_STRIPS)).round().astype(int))
     figures.grid(out / "grid.png", drawn.pictures, titles)
     figures.film(out / "film.gif", drawn.canvases[:, :IN_FILM], drawn.windows[:, :IN_FILM], config.scale)
