@@ -9,7 +9,7 @@ from dvc.utils.serialize import load_yaml
 from tests.conftest import ROOT, Repository
 from text2image import checkpoints, sampling
 
-LARGEST_REMOTE = 40 * 2**20  # bytes
+LARGEST_REMOTE = 30 * 2**20  # bytes
 
 
 @pytest.fixture(scope="module")

@@ -67,4 +67,5 @@ def test_pictures_are_the_same_on_every_device():
     here, there = TRAIN.shuffled(50, 200, "pictures"), on_gpu(TRAIN).shuffled(50, 200, "pictures")
     for i in range(len(here)):
         torch.testing.assert_close(there[i].images.cpu(), here[i].images, rtol=1e-6, atol=0)  # each divides its own way
+        assert torch.equal((there[i].images.cpu() * 255).round(), (here[i].images * 255).round())
         assert torch.equal(here[i].words, there[i].words.cpu())
