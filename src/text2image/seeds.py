@@ -1,7 +1,7 @@
 """Every random number of the project comes from a named stream, so that nothing of a generator needs to be saved.
 
 A stream is a seed and what it is for: (seed, "noise", epoch, step). Work that stops and goes on draws the same
-numbers, whatever was drawn in between. Numbers that decide which pictures are seen come from the CPU, so that
+numbers, whatever was drawn in between. Numbers that decide which images are seen come from the CPU, so that
 they are the same on every device.
 """
 
@@ -12,17 +12,19 @@ import torch
 from torch import Tensor
 
 
-def number(*stream: int | str) -> int:
+def stream_seed(*stream: int | str) -> int:
     """A 63-bit seed for a stream."""
     return int.from_bytes(hashlib.sha256(repr(stream).encode()).digest()[:8], "little") >> 1
 
 
 def numpy_generator(*stream: int | str) -> np.random.Generator:
-    return np.random.default_rng(number(*stream))
+    """NumPy's generator for a stream."""
+    return np.random.default_rng(stream_seed(*stream))
 
 
 def torch_generator(*stream: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    return torch.Generator(device).manual_seed(number(*stream))
+    """PyTorch's generator for a stream, on a device."""
+    return torch.Generator(device).manual_seed(stream_seed(*stream))
 
 
 def noise(shape: tuple[int, ...], *stream: int | str, device: torch.device | str) -> Tensor:

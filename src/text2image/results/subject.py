@@ -1,0 +1,45 @@
+"""What a metric measures: a trained model, and the prepared data that it is measured on.
+
+A metric is a module of this room with `Config` (its parameters) and `measure(config, subject)`, which returns its result:
+whatever numbers it has, and under `headline` the few that a person compares between runs.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from text2image import devices
+from text2image.data import datasets
+from text2image.data.datasets import CaptionedDigits, Dataset
+from text2image.data.vocabulary import Vocabulary
+from text2image.devices import Device
+from text2image.errors import UserError
+from text2image.models import checkpoints
+from text2image.models.checkpoints import Checkpoint
+
+SPLITS = ("train", "dev", "test", "test_held_out")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint and its dataset, of the same words and the same held-out captions."""
+
+    checkpoint: Checkpoint
+    prepared: Path
+
+    @classmethod
+    def load(cls, checkpoint: Path, prepared: Path) -> "Subject":
+        """Read the checkpoint. Raises UserError where it was trained on other data than that of the folder `prepared`."""
+        subject = cls(checkpoints.load(checkpoint), prepared)
+        train = datasets.load(prepared / "train.h5")
+        same_words = Vocabulary.load(prepared / "vocabulary.json").words == subject.checkpoint.vocabulary.words
+        grammar = train.grammar if isinstance(train, CaptionedDigits) else None
+        if not same_words or grammar != subject.checkpoint.grammar:
+            what = "held-out captions are" if same_words else "vocabulary is"
+            raise UserError(f"{prepared}: its {what} not that of the model, which was trained on other data; "
+                            "`dvc repro` trains it again")
+        return subject
+
+    def splits(self, device: Device) -> dict[str, Dataset]:
+        """The splits that there are, on a device; not every dataset has all: no test split of 56x56 images is published."""
+        return {split: datasets.load(self.prepared / f"{split}.h5", devices.choose(device)) for split in SPLITS
+                if split in ("train", "dev") or (self.prepared / f"{split}.h5").exists()}

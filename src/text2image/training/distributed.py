@@ -1,0 +1,61 @@
+"""Distributed training under torchrun: rank, world size, all-reduce.
+
+Each process takes its shard of every batch. The noise is drawn for the whole batch, and each process takes its shard of
+it; gradients are averaged. So the ELBO is that of one process up to the order of summation.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, distributed
+
+from text2image import devices
+from text2image.devices import Device
+from text2image.errors import UserError
+
+
+class DistributedContext(NamedTuple):
+    """Which process this is, of how many, and where it computes."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def shard(self) -> slice:
+        """The rows of a batch that this process takes."""
+        return slice(self.rank, None, self.world_size)
+
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """The sum of `values` over the processes, in a new tensor where there are several."""
+        if self.world_size == 1:
+            return values
+        summed = values.clone()
+        distributed.all_reduce(summed)
+        return summed
+
+
+@contextmanager
+def init_distributed(device: Device) -> Iterator[DistributedContext]:
+    """Join the processes that torchrun started; without torchrun, a world of this process alone.
+
+    Raises UserError where there are fewer GPUs than processes.
+    """
+    chosen = devices.choose(device)
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield DistributedContext(0, 1, chosen)
+        return
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if chosen.index >= torch.cuda.device_count():
+            raise UserError(f"there are more processes than the {torch.cuda.device_count()} GPUs of this machine: "
+                            "lower --nproc-per-node in pipeline.launcher")
+        torch.cuda.set_device(chosen)
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield DistributedContext(distributed.get_rank(), distributed.get_world_size(), chosen)
+    finally:
+        distributed.destroy_process_group()
