@@ -5,35 +5,50 @@ READY := $(VENV)/ready
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 PRETRAINED := pretrained/mnist
+# What DVC says is shown where it fails: a file that was altered, a cache or a remote that is damaged.
+PULL = @$(RUN); said=$$(dvc pull $(PRETRAINED) 2>&1) || { printf '%s\n' "$$said" "error: $(PRETRAINED) is not as it came \
+	with the clone (above, DVC says why): if it is not yours, delete it and run again; docs/troubleshooting.md has more" >&2; \
+	exit 1; }
 CAPTION ?= the digit 3 is on the left of the digit 7 .
+FUZZ_SECONDS ?= 300
+FUZZ_SEED ?= 0
 
-.PHONY: reproduce draw test lint bench report docs clean-state
+HEX := [0-9a-f]
+
+.PHONY: reproduce draw test fuzz lint bench report docs clean-state
 reproduce: $(READY)  ## train and score the runs that params.yaml switches on, from nothing
-	$(RUN) dvc pull --quiet $(PRETRAINED)
+	$(PULL)
 	$(RUN) dvc repro
 	$(RUN) python -m pipeline.report
 
-draw: $(READY)  ## pictures of CAPTION by the model that comes with a clone, into drawn/
-	$(RUN) dvc pull --quiet $(PRETRAINED)
-	$(RUN) python -m pipeline.draw $(PRETRAINED) "$(CAPTION)"
+# As it was given: neither make nor the shell reads what it holds.
+draw: export TEXT2IMAGE_CAPTION := $(value CAPTION)
+draw: $(READY)  ## images of CAPTION by the model that comes with a clone, into drawn/
+	$(PULL)
+	$(RUN) python -m pipeline.draw $(PRETRAINED) "$$TEXT2IMAGE_CAPTION"
 
 test: $(READY)  ## the whole suite
 	$(RUN) python -m pytest
 
-lint: $(READY)
-	$(RUN) ruff check
+fuzz: $(READY)  ## every reader of foreign bytes for FUZZ_SECONDS, from FUZZ_SEED on; findings in fuzz-findings/
+	$(RUN) PYTHONPATH=src python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
-bench: $(READY)  ## what a training step, a picture and a batch of data cost
+lint: $(READY)  ## style and types
+	$(RUN) ruff check
+	$(RUN) mypy
+
+bench: $(READY)  ## what a training step, an image and a batch of data cost
 	$(RUN) PYTHONPATH=src python -m benchmarks.table
 
-docs: $(READY)  ## README.md and docs/ from metrics/ and samples/
+docs: $(READY)  ## README.md and docs/ from results/ and samples/
 	$(RUN) python -m pipeline.report --docs
 
-report: $(READY)  ## the table of bounds, and where the pictures lie
+report: $(READY)  ## the table of bounds, and where the images lie
 	$(RUN) python -m pipeline.report
 
-clean-state:  ## forget unfinished work
-	rm -rf "$${TEXT2IMAGE_STATE:-state}"
+clean-state:  ## forget the state of unfinished runs
+	rm -rf "$${TEXT2IMAGE_STATE:-state}"/fetch-* \
+		"$${TEXT2IMAGE_STATE:-state}"/*-$(HEX)$(HEX)$(HEX)$(HEX)$(HEX)$(HEX)$(HEX)$(HEX)$(HEX)$(HEX)$(HEX)$(HEX)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""sample: pictures from captions, into samples/<run>: a grid, a film, the words attended to.
+"""sample: images from captions, into samples/<run>: a grid, an animation, the words attended to.
 
 The arrays that they are made of go into data/samples/<run>.npz.
 """
@@ -11,24 +11,28 @@ import numpy as np
 import yaml
 
 from pipeline import stage
-from text2image import checkpoints, devices, disk, figures, sampling
-from text2image.captions import pad
-from text2image.checkpoints import Checkpoint
+from text2image import devices
+from text2image.data.vocabulary import pad
 from text2image.errors import UserError
-from text2image.sampling import SampleConfig
+from text2image.files import atomic
+from text2image.models import checkpoints
+from text2image.models.checkpoints import Checkpoint
+from text2image.results import figures, sampling
+from text2image.results.sampling import SampleConfig
 
-IN_FILM = 12   # captions
+IN_ANIMATION = 12  # captions
 IN_STRIPS = 4
 
 
 def sample(parameters: dict[str, Any], run: str, captions_file: str) -> None:
+    """Draw the captions of the run's parameters, or of its captions file."""
     config = stage.config(SampleConfig, parameters, "runs", run, "sample")
     checkpoint = checkpoints.load(Path("models") / run / "model.safetensors")
     if not config.captions:
         config = replace(config, captions=tuple(read_captions(Path(captions_file))))
     with stage.output_folder(Path("samples") / run) as out:
         arrays = draw(out, checkpoint, config)
-        with disk.whole(Path("data/samples") / f"{run}.npz") as partial:
+        with atomic.atomic_write(Path("data/samples") / f"{run}.npz") as partial:
             np.savez_compressed(partial, **arrays)
 
 
@@ -36,25 +40,29 @@ def draw(out: Path, checkpoint: Checkpoint, config: SampleConfig) -> dict[str, A
     """Draw the captions of `config`, and those held out that it asks for, into the folder `out`; returns what was drawn as
     the arrays of `sampling.Samples`, beside captions, word ids (M, L) and seed."""
     device = devices.choose(config.device)
-    checkpoint.model.to(device)
+    model = checkpoint.model.to(device)
     held_out = sampling.held_out_captions(checkpoint, config.held_out_captions)
     captions = [*config.captions, *held_out]
     ids = [checkpoint.vocabulary.encode(caption) for caption in captions]
-    drawn = sampling.draw(checkpoint, ids, config.pictures, config.seed, device)
+    sampling.check(model, ids, config)
+    drawn = sampling.draw(model, ids, config.images, config.seed, device)
     titles = [*config.captions, *(f"{caption}  (held out of training)" for caption in held_out)]
-    strips = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), IN_STRIPS)).round().astype(int))
-    figures.grid(out / "grid.png", drawn.pictures, titles)
-    figures.film(out / "film.gif", drawn.canvases[:, :IN_FILM], drawn.windows[:, :IN_FILM], config.scale)
-    figures.attended_words(out / "words.png", drawn.canvases[:, strips], drawn.alphas[:, strips],
-                           [checkpoint.vocabulary.decode(ids[i]) for i in strips])
-    return {"captions": np.array(captions), "words": pad(ids)[0], "seed": config.seed} | drawn._asdict()
+    figures.grid(out / "grid.png", drawn.images, titles)
+    windows = None if drawn.windows is None else drawn.windows[:, :IN_ANIMATION]
+    figures.animation(out / "animation.gif", drawn.canvases[:, :IN_ANIMATION], windows, config.scale)
+    if drawn.alphas is not None:
+        strips = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), IN_STRIPS)).round().astype(int))
+        figures.attention_plot(out / "attention.png", drawn.canvases[:, strips], drawn.alphas[:, strips],
+                               [checkpoint.vocabulary.decode(ids[i]) for i in strips])
+    arrays = {name: value for name, value in drawn._asdict().items() if value is not None}
+    return {"captions": np.array(captions), "words": pad(ids)[0], "seed": config.seed} | arrays
 
 
 def read_captions(path: Path) -> list[str]:
     """The captions of a YAML file: a list of strings."""
     try:
         captions = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8
         raise UserError(f"{path}: not readable as YAML ({error})") from error
     if not isinstance(captions, list) or not captions or not all(isinstance(caption, str) for caption in captions):
         raise UserError(f"{path}: must be a list of captions, one '- a caption .' a line")

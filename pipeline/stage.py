@@ -7,62 +7,44 @@ experiment in a copy of the repository runs the copy's own code.
 import inspect
 import json
 import os
-import shutil
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import dvc.api
-import torch
 from dvc.exceptions import DvcException
 
 import text2image
-from text2image import disk
-from text2image.config import from_mapping, nearest
-from text2image.errors import UserError, UserWarningLine
+from pipeline import failures, outputs
+from text2image.config import MAX_SEED, from_mapping, nearest, shown
+from text2image.errors import UserError
+from text2image.files import atomic
 
 STATE = "TEXT2IMAGE_STATE"
 T = TypeVar("T")
 
+output_folder = outputs.replaced
 
-def main(stage: str, work: Callable[..., None]) -> NoReturn:
-    """Run `work(parameters, *command-line arguments)` as the stage `stage` of the first argument.
+
+def main(script: str, work: Callable[..., None], stage_of: Callable[..., str] | None = None) -> NoReturn:
+    """Run `work(parameters, *command-line arguments)` of the module `script`, as the stage that `stage_of` names by the
+    arguments: by default that of the script's name and the first argument, fetch@digits.
 
     Exits with 0, or with 1 (130 when interrupted) after one line on standard error.
     """
-    warnings.showwarning = _show_warning
-    try:
+    def run() -> None:
         if not Path(text2image.__file__).is_relative_to(Path.cwd()):
             raise UserError(f"text2image was imported from {Path(text2image.__file__).parent}, not from this repository: "
-                            f"run as `PYTHONPATH=src python -m pipeline.{stage} ...` from its root")
-        wanted = list(inspect.signature(work).parameters)[1:]
-        if len(sys.argv) - 1 != len(wanted):
-            raise UserError(f"usage: python -m pipeline.{stage} {' '.join(wanted).upper()}; `dvc repro {stage}` gives them")
-        work(_parameters(f"{stage}@{sys.argv[1]}"), *sys.argv[1:])
-    except UserError as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("interrupted; `dvc repro` goes on from what was saved last", 130)
-    except torch.OutOfMemoryError:
-        _fail("the GPU is out of memory: lower batch_size")
-    except Exception as error:
-        if not disk.is_full(error):
-            raise
-        _fail("the disk is full: make room and run `dvc repro` again")
-    sys.exit(0)
+                            f"run as `PYTHONPATH=src python -m pipeline.{script} ...` from its root")
+        arguments, wanted = sys.argv[1:], list(inspect.signature(work).parameters)[1:]
+        if len(arguments) != len(wanted):
+            raise UserError(f"usage: python -m pipeline.{script} {' '.join(wanted).upper()}; `dvc repro` gives them")
+        parameters = _parameters(stage_of(*arguments) if stage_of else f"{script}@{arguments[0]}")
+        outputs.require_elsewhere(parameters, state_folder())
+        work(parameters, *arguments)
 
-
-def _fail(line: str, code: int = 1) -> NoReturn:
-    sys.stderr.write("error: " + " ".join(line.split()) + "\n")
-    sys.exit(code)
-
-
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
-    where = "" if issubclass(category, UserWarningLine) else f" ({category.__name__}, {filename}:{lineno})"
-    sys.stderr.write(f"warning: {message}{where}\n")
+    failures.run(run, "interrupted; `dvc repro` goes on from what was saved last")
 
 
 def _parameters(stage: str) -> dict[str, Any]:
@@ -71,6 +53,8 @@ def _parameters(stage: str) -> dict[str, Any]:
         return dvc.api.params_show(stages=stage)
     except DvcException as error:
         raise UserError(f"{stage}: {error}; `dvc stage list` names the stages, README.md says how to switch one on") from error
+    except (ValueError, RecursionError) as error:  # of a number with thousands of digits, of blocks a thousand deep
+        raise UserError(f"params.yaml: not readable ({shown(str(error))})") from error
 
 
 def block(parameters: Mapping[str, Any], path: Sequence[str]) -> Any:
@@ -89,55 +73,44 @@ def config(cls: type[T], parameters: Mapping[str, Any], *path: str) -> T:
     return from_mapping(cls, block(parameters, path), ".".join(path))
 
 
-def variant(parameters: Mapping[str, Any], path: Sequence[str], key: str, variants: Mapping[str, type]) -> Any:
-    """As `config`, of the dataclass that the block's own `key` names."""
-    found = block(parameters, path)
-    name = found.get(key) if isinstance(found, Mapping) else None
-    if not isinstance(name, str) or name not in variants:
-        raise UserError(f"parameter '{'.'.join(path)}.{key}' is {name!r}; it takes one of {', '.join(variants)}")
-    return from_mapping(variants[name], found, ".".join(path))
-
-
 def seed(parameters: Mapping[str, Any]) -> int:
     """The project's seed."""
     value = block(parameters, ("seed",))
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise UserError(f"parameter 'seed' is {value!r}; it must be a whole number, 0 or more")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
+        raise UserError(f"parameter 'seed' is {shown(value)}; it must be a whole number from 0 to {MAX_SEED}")
     return value
-
-
-@contextmanager
-def output_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the name `path` only when all went well."""
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    shutil.rmtree(path, ignore_errors=True)
-    partial.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, with the same bytes on every system."""
-    with disk.whole(path) as partial:
+    with atomic.atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write sorted JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def write_result(run: str, name: str, result: Mapping[str, Any]) -> None:
+    """Write what was measured of a run into results/<run>/<name>.json; its `headline` goes into metrics/<run>.json."""
+    write_json(Path("results") / run / f"{name}.json", result)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write rows as a table with tabs, whole or not at all; nan is an empty field."""
+    lines = ["\t".join(rows[0]), *("\t".join("" if value != value else str(value) for value in row.values()) for row in rows)]
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def state_folder() -> Path:
-    """Where work in progress lies: state/, or the folder that TEXT2IMAGE_STATE names."""
-    return Path(os.environ.get(STATE) or "state")
+    """Where the state of unfinished runs lies: state/, or the folder that TEXT2IMAGE_STATE names."""
+    return Path(os.environ.get(STATE) or "state").expanduser()
 
 
 def code_files() -> list[Path]:
     """The repository's own modules that this process has imported."""
     root = Path.cwd()
-    files = {Path(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
+    names = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    files = {Path(name) for name in names if name}
     return sorted(file for file in files if file.is_relative_to(root / "src") or file.is_relative_to(root / "pipeline"))
