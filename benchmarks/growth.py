@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from benchmarks.step import DEVICES, MNIST, steps
 from benchmarks.table import medians
 from text2image import devices
-from text2image.mnist_captions import VOCABULARY
+from text2image.data.mnist_captions import VOCABULARY
 
 REPEATS = 5
 PAPER = {"glimpses": 32, "batch": 100, "canvas": 60, "words": 12}
@@ -59,6 +59,7 @@ def draw(path: Path, taken: dict[str, dict[int, float]], title: str) -> None:
 
 
 def main() -> None:
+    """Measure, print, and draw into the file that the command line names."""
     devices.keep_freed_memory()
     device = DEVICES[-1]  # a GPU where there is one
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"

@@ -1,4 +1,4 @@
-"""A training step (forward, backward, update) at the paper's MNIST configuration, against a plain eager one.
+"""A training step (forward, backward, update) at the paper's MNIST configuration, against the reference.
 
     python -m benchmarks.step           the default: batch 100, 12 words
     python -m benchmarks.step --help    other sizes
@@ -19,29 +19,29 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import plain
 from text2image import devices, seeds
-from text2image.model import SWITCHES, AlignDRAW, ModelConfig
-from text2image.training import RMSprop, clip_gradients
+from text2image.models import reference
+from text2image.models.align_draw import AlignDRAW, AlignDRAWConfig
+from text2image.training.optimizers import RMSprop, clip_gradients
 
-MNIST = ModelConfig(channels=1, height=60, width=60, glimpses=32, language_units=128, align_units=512, infer_units=300,
-                    generate_units=300, latent=150, read_window=8, write_window=8, init_std=0.01, canvas_init=-10.0,
-                    preset="paper", **dict.fromkeys(SWITCHES, "preset"))
+MNIST = AlignDRAWConfig(channels=1, height=60, width=60, glimpses=32, language_units=128, align_units=512, infer_units=300,
+                        generate_units=300, latent=150, read_window=8, write_window=8, init_std=0.01, canvas_init=-10.0,
+                        preset="paper")
 COCO = replace(MNIST, channels=3, height=32, width=32, infer_units=550, generate_units=550, latent=275, read_window=9,
                write_window=9, canvas_init=0.0)
 DEVICES = [torch.device(kind) for kind in (("cpu", "cuda") if torch.cuda.is_available() else ("cpu",))]
 CONFIGURATIONS = {"mnist": (MNIST, 23), "coco": (COCO, 25_323)}
 
 
-def steps(config: ModelConfig, words_known: int, batch: int, words: int, device: torch.device,
-          precision: devices.Precision, recomputed: int = 0) -> dict[str, Callable[[], None]]:
+def steps(config: AlignDRAWConfig, words_known: int, batch: int, words: int, device: torch.device,
+          precision: devices.Precision, checkpoint_every: int = 0) -> dict[str, Callable[[], None]]:
     """The two steps, on models of equal weights and the same batch."""
     generator = seeds.torch_generator("benchmark")
     images = torch.rand(batch, config.channels, config.height, config.width, generator=generator).to(device)
     caption = torch.randint(1, words_known, (batch, words), generator=generator).to(device)
     noise = torch.randn(config.glimpses, batch, config.latent, generator=generator).to(device)
 
-    def step(cost: Callable[[AlignDRAW], torch.Tensor], model: AlignDRAW) -> Callable[[], None]:
+    def step(loss: Callable[[AlignDRAW], torch.Tensor], model: AlignDRAW) -> Callable[[], None]:
         model.reset(seeds.torch_generator("weights"))
         model.to(device)
         optimizer = RMSprop(model.parameters(), 0.001, 0.9, 1e-6)
@@ -49,20 +49,21 @@ def steps(config: ModelConfig, words_known: int, batch: int, words: int, device:
         def once() -> None:
             devices.product_type(precision)  # TF32 is a setting of the process
             optimizer.zero_grad()
-            cost(model).backward()
+            loss(model).backward()
             clip_gradients(model, "per_tensor", 10.0)
             optimizer.step()
 
         return once
 
     ours, eager = AlignDRAW(config, words_known), AlignDRAW(config, words_known)
-    ours.recomputed = recomputed
-    ours.precision, ours.caption_encoder.sparse = devices.product_type(precision), device.type == "cpu"  # as in training
-    return {"text2image": step(lambda model: model.bound(images, caption, noise).cost.mean(), ours),
-            "plain eager": step(lambda model: plain.bound(model, images, caption, noise), eager)}
+    ours.checkpoint_every = checkpoint_every
+    ours.precision, ours.sparse_gradients = devices.product_type(precision), device.type == "cpu"  # as in training
+    return {"text2image": step(lambda model: model.elbo(images, caption, noise).negative_elbo.mean(), ours),
+            "plain eager": step(lambda model: reference.elbo(model, images, caption, noise).negative_elbo.mean(), eager)}
 
 
 def seconds(step: Callable[[], None], device: torch.device) -> float:
+    """How long one step takes, a GPU's work included."""
     begun = time.perf_counter()
     step()
     if device.type == "cuda":
@@ -90,13 +91,14 @@ def peak_memory() -> int:
 
 
 def main() -> None:
+    """Time both steps as the command line asks."""
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--configuration", choices=CONFIGURATIONS, default="mnist")
     cli.add_argument("--batch", type=int, default=100)
     cli.add_argument("--words", type=int, default=12)
     cli.add_argument("--repeats", type=int, default=9)
     cli.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), default="float32")
-    cli.add_argument("--recomputed", type=int, default=0, help="glimpses computed again for the gradient at a time")
+    cli.add_argument("--checkpoint-every", type=int, default=0, help="gradient checkpointing: glimpses at a time; 0: none")
     cli.add_argument("--device", choices=("cpu", "cuda"), help="time on this device alone")
     cli.add_argument("--only", choices=("text2image", "plain eager"), help="time one of the two, for its memory")
     arguments = cli.parse_args()
@@ -106,7 +108,7 @@ def main() -> None:
           f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for device in [torch.device(arguments.device)] if arguments.device else DEVICES:
         both = steps(config, words_known, arguments.batch, arguments.words, device, arguments.precision,
-                     arguments.recomputed)
+                     arguments.checkpoint_every)
         if arguments.only is not None:
             both = {arguments.only: both[arguments.only]}
         times = in_turn(both, device, arguments.repeats)

@@ -1,4 +1,4 @@
-"""What a step, a picture and a batch of data cost, on every device there is: the table of docs/performance.md.
+"""What a step, an image and a batch of data cost, on every device there is: the table of docs/performance.md.
 
     make bench
 
@@ -16,14 +16,14 @@ import torch
 from sklearn.datasets import load_digits
 
 from benchmarks.step import CONFIGURATIONS, DEVICES, MNIST, in_turn, steps
-from text2image import devices, sampling, seeds
-from text2image.checkpoints import Checkpoint
-from text2image.datasets import CaptionedDigits
-from text2image.mnist_captions import VOCABULARY, Canvas, Grammar, Span, caption
-from text2image.model import AlignDRAW
+from text2image import devices, seeds
+from text2image.data.datasets import CaptionedDigits
+from text2image.data.mnist_captions import VOCABULARY, Grammar, Layout, Span, caption
+from text2image.models.align_draw import AlignDRAW
+from text2image.results import sampling
 
 BATCH, WORDS, REPEATS = 100, 12, 7
-CANVAS = Canvas(60, top=Span(0, 2), bottom=Span(30, 32), left=Span(0, 4), right=Span(28, 32), middle=Span(16, 18))
+CANVAS = Layout(60, top=Span(0, 2), bottom=Span(30, 32), left=Span(0, 4), right=Span(28, 32), middle=Span(16, 18))
 
 
 def medians(works: dict[str, Callable[[], None]], device: torch.device, repeats: int = REPEATS) -> dict[str, float]:
@@ -32,18 +32,20 @@ def medians(works: dict[str, Callable[[], None]], device: torch.device, repeats:
 
 
 def line(what: str, ours: float, other: float | None = None) -> None:
+    """Print a row: what, milliseconds, and those of what it is compared to."""
     compared = "" if other is None else f"{other * 1e3:9.1f} ms   {other / ours:5.2f} x"
     print(f"{what:58} {ours * 1e3:9.1f} ms   {compared}", flush=True)
 
 
 def training_steps(device: torch.device) -> None:
+    """Rows of a step's time at each configuration and precision."""
     for name, (config, words_known) in CONFIGURATIONS.items():
-        def ours(batch: int = BATCH, precision: devices.Precision = "float32", recomputed: int = 0) -> Callable[[], None]:
-            return steps(config, words_known, batch, WORDS, device, precision, recomputed)["text2image"]  # noqa: B023
+        def ours(batch: int = BATCH, precision: devices.Precision = "float32", every: int = 0) -> Callable[[], None]:
+            return steps(config, words_known, batch, WORDS, device, precision, every)["text2image"]  # noqa: B023
 
         both = medians(steps(config, words_known, BATCH, WORDS, device, "float32"), device)
         line(f"{device.type}: {name}, a step of {BATCH}, against plain eager", both["text2image"], both["plain eager"])
-        others = {"in bfloat16": ours(precision="bfloat16"), "with 8 glimpses recomputed at a time": ours(recomputed=8)}
+        others = {"in bfloat16": ours(precision="bfloat16"), "with checkpoints every 8 glimpses": ours(every=8)}
         if device.type == "cuda":
             others |= {"in tf32": ours(precision="tf32"), f"of {10 * BATCH}": ours(batch=10 * BATCH)}
         for what, other in others.items():
@@ -51,42 +53,47 @@ def training_steps(device: torch.device) -> None:
             line(f"{device.type}: {name}, a step {what}, against the first", both["other"], both["as above"])
 
 
-def one_sample(device: torch.device) -> None:
+def one_sample(device: torch.device, captions: int = 100) -> None:
+    """The row of drawing an image for each of so many captions."""
     model = AlignDRAW(MNIST, len(VOCABULARY))
     model.reset(seeds.torch_generator("weights"))
-    checkpoint = Checkpoint(model.to(device), VOCABULARY, None)
-    captions = [VOCABULARY.encode(caption(*row)) for row in Grammar.draw(1).combinations(held_out=False)[:100]]
-    taken = medians({"draw": lambda: sampling.draw(checkpoint, captions, 1, 0, device)}, device)
-    line(f"{device.type}: mnist, pictures of 100 captions", taken["draw"])
+    model.to(device)
+    ids = [VOCABULARY.encode(caption(*row)) for row in Grammar.from_seed(1).combinations(held_out=False)[:captions]]
+    taken = medians({"draw": lambda: sampling.draw(model, ids, 1, 0, device)}, device)
+    line(f"{device.type}: mnist, images of {captions} captions", taken["draw"])
 
 
 def idle_share(device: torch.device) -> None:
-    """How long a step waits for its pictures, captions and noise."""
+    """How long a step waits for its images, captions and noise."""
     real = load_digits()
     bank = np.pad(real.images * 255 / 16, ((0, 0), (10, 10), (10, 10))).round().astype(np.uint8)  # 28x28, as MNIST's
-    batches = CaptionedDigits(bank, real.target, Grammar.draw(1), CANVAS, device).shuffled(BATCH, 10_000, "benchmark")
+    batches = CaptionedDigits(bank, real.target, Grammar.from_seed(1), CANVAS, device).shuffled(BATCH, 10_000, "benchmark")
+
+    shape = AlignDRAW(MNIST, len(VOCABULARY)).noise_shape(BATCH)
 
     def fetch() -> None:
         for i in range(10):
             batches[i]
-            seeds.noise((MNIST.glimpses, BATCH, MNIST.latent), "benchmark", i, device=device)
+            seeds.noise(shape, "benchmark", i, device=device)
 
     step = steps(MNIST, len(VOCABULARY), BATCH, WORDS, device, "float32")["text2image"]
     both = medians({"fetch": fetch, "step": step}, device)
     data = both["fetch"] / 10
-    print(f"{device.type + ': mnist, pictures and noise of a step':58} {data * 1e3:9.1f} ms   "
+    print(f"{device.type + ': mnist, images and noise of a step':58} {data * 1e3:9.1f} ms   "
           f"{data / (data + both['step']):.1%} of the loop", flush=True)
 
 
 def memory(device: torch.device) -> None:
-    for name, recomputed in (*((name, 0) for name in CONFIGURATIONS), ("coco", 8)):
+    """Rows of the memory that training takes."""
+    for name, every in (*((name, 0) for name in CONFIGURATIONS), ("coco", 8)):
         command = [sys.executable, "-m", "benchmarks.step", "--configuration", name, "--only", "text2image", "--repeats", "2",
-                   "--device", device.type, "--recomputed", str(recomputed)]
+                   "--device", device.type, "--checkpoint-every", str(every)]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-        print(f"{device.type}: {name}{', 8 glimpses recomputed at a time' * bool(recomputed)}, {said}", flush=True)
+        print(f"{device.type}: {name}{', checkpoints every 8 glimpses' * bool(every)}, {said}", flush=True)
 
 
 def main() -> None:
+    """Print the whole table."""
     devices.keep_freed_memory()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads"
           + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""))
