@@ -4,22 +4,30 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
+from jaxtyping import config, install_import_hook
+
+# Before anything imports them: the shapes that their annotations name are checked at every call in tests/models, which halves
+# the speed of a small model; elsewhere the check is off.
+install_import_hook("text2image.models", "beartype.beartype")
+config.update("jaxtyping_disable", True)
 
 ROOT = Path(__file__).parent.parent
 MIRROR = os.environ.get("TEXT2IMAGE_MIRROR", "")
 SHORT = {  # a few seconds a stage, on the real code path
     "runs.digits.train.epochs": 2, "runs.digits.train.epoch_size": 200, "runs.digits.train.dev_size": 100,
-    "runs.digits.evaluate.captions": 100, "runs.digits.evaluate.importance_captions": 10,
-    "runs.digits.evaluate.importance_samples": 5, "runs.digits.sample.pictures": 2,
-    "datasets.digits.preprocess.pictures.dev": 100, "datasets.digits.preprocess.pictures.test": 100,
-    "runs.shapes.train.epochs": 1, "runs.shapes.train.dev_size": 50, "runs.shapes.evaluate.captions": 100,
-    "runs.shapes.evaluate.importance_captions": 10, "runs.shapes.evaluate.importance_samples": 5,
-    "runs.shapes.sample.pictures": 2, "datasets.shapes.fetch.scenes.train": 200, "datasets.shapes.fetch.scenes.dev": 40,
-    "datasets.shapes.fetch.scenes.test": 40}
+    "runs.digits.bounds.captions": 100, "runs.digits.bounds.iwae_captions": 10,
+    "runs.digits.bounds.iwae_samples": 5, "runs.digits.sample.images": 2,
+    "datasets.digits.preprocess.images.dev": 100, "datasets.digits.preprocess.images.test": 100,
+    "runs.shapes.train.epochs": 1, "runs.shapes.train.dev_size": 50, "runs.shapes.bounds.captions": 100,
+    "runs.shapes.bounds.iwae_captions": 10, "runs.shapes.bounds.iwae_samples": 5,
+    "runs.shapes.sample.images": 2, "datasets.shapes.fetch.images.train": 200, "datasets.shapes.fetch.images.dev": 40,
+    "datasets.shapes.fetch.images.test": 40}
 
 
 class Repository:
@@ -30,6 +38,7 @@ class Repository:
         self.environment = {name: value for name, value in os.environ.items()
                             if not name.startswith(("GIT_", "DVC_", "TEXT2IMAGE_"))}
         self.environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                             "OMP_NUM_THREADS": "1",  # tests run beside each other
                              "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@example.org",
                              "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@example.org"}
 
@@ -83,39 +92,54 @@ def repository_files() -> list[str]:
     return [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
+def shared(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Repository:
+    """A repository that `build` makes at a path, once for all the processes of a parallel run."""
+    root = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+    path, done = root / name / "text2image", root / f"{name}.done"
+    with FileLock(root / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(path, ignore_errors=True)
+            build(path)
+            done.touch()
+    return Repository(path)
+
+
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory) -> Repository:
     """This repository as it stands, committed. Read only: `copy` it to change it."""
-    path = tmp_path_factory.mktemp("checkout") / "text2image"
-    for name in repository_files():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, path / name)
-    repository = Repository(path)
-    repository.run("git", "init", "-q", "-b", "main")
-    repository.commit()
-    return repository
+    def build(path: Path) -> None:
+        for name in repository_files():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, path / name)
+        repository = Repository(path)
+        repository.run("git", "init", "-q", "-b", "main")
+        repository.commit()
+
+    return shared(tmp_path_factory, "checkout", build)
 
 
 @pytest.fixture(scope="session")
 def short(checkout, tmp_path_factory) -> Repository:
     """A copy with shortened training, reproduced and committed. Read only: `copy` it to change it."""
-    repository = checkout.copy(tmp_path_factory.mktemp("short") / "text2image")
-    repository.set_parameters(SHORT)
-    repository.dvc("pull", "pretrained/mnist")
-    repository.dvc("repro")
-    repository.commit()
-    return repository
+    def build(path: Path) -> None:
+        repository = checkout.copy(path)
+        repository.set_parameters(SHORT)
+        repository.dvc("pull", "pretrained/mnist")
+        repository.dvc("repro")
+        repository.commit()
+
+    return shared(tmp_path_factory, "short", build)
 
 
 @pytest.fixture
 def mirror() -> Path:
     """The directory that TEXT2IMAGE_MIRROR names, with MNIST below it."""
-    if not MIRROR or not (Path(MIRROR) / "mnist" / "train-images-idx3-ubyte.gz").is_file():
+    if not MIRROR or not (Path(MIRROR).expanduser() / "mnist" / "train-images-idx3-ubyte.gz").is_file():
         pytest.skip("TEXT2IMAGE_MIRROR names no directory with mnist/train-images-idx3-ubyte.gz")
-    return Path(MIRROR)
+    return Path(MIRROR).expanduser()
 
 
 @pytest.fixture(autouse=True)
 def _threads():
-    """Bit-for-bit comparisons need one number of threads throughout."""
-    torch.set_num_threads(2)
+    """Bit-for-bit comparisons need one number of threads throughout, and tests run beside each other."""
+    torch.set_num_threads(1)

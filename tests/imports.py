@@ -1,6 +1,11 @@
-"""Which of the repository's modules a stage imports, read from the source: the truth that dvc.yaml must tell."""
+"""Which of the repository's modules a module imports, read from the source: the truth that dvc.yaml must tell.
+
+What stands at the top of a module counts. Inside functions none of ours is imported (a test holds that): what is looked up by
+name goes through text2image.lookup.
+"""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -19,10 +24,25 @@ def file_of(module: str) -> Path | None:
     return None
 
 
-def imported(path: Path) -> set[Path]:
+def statements(node: ast.AST, top: bool) -> Iterator[ast.AST]:
+    """All that a module runs when it is imported; or, not `top`, what stands inside its functions."""
+    for child in ast.iter_child_nodes(node):
+        inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if inside:
+            if not top:
+                yield from ast.walk(child)
+        else:
+            if top:
+                yield child
+            yield from statements(child, top)
+
+
+def imported(path: Path, top: bool = True) -> set[Path]:
     """The files of ours that one file imports, packages on the way included."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in statements(ast.parse(path.read_text(encoding="utf-8")), top):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -31,9 +51,10 @@ def imported(path: Path) -> set[Path]:
     return {file for name in prefixes if (file := file_of(name)) is not None}
 
 
-def closure(path: Path) -> set[str]:
-    """All files of ours that running `path` reads as code, itself included, relative to the root."""
-    found, todo = set(), {path}
+def closure(*paths: Path) -> set[str]:
+    """All files of ours that running `paths` reads as code, they themselves included, relative to the root."""
+    found: set[Path] = set()
+    todo = {parent for path in paths for parent in (path, *packages_of(path))}
     while todo:
         file = todo.pop()
         found.add(file)
@@ -41,8 +62,27 @@ def closure(path: Path) -> set[str]:
     return {file.relative_to(ROOT).as_posix() for file in found}
 
 
-if __name__ == "__main__":
-    import sys
+def packages_of(path: Path) -> set[Path]:
+    """The __init__.py of every package that a file lies in."""
+    return {folder / "__init__.py" for folder in path.parents if (folder / "__init__.py").is_file() and folder.is_relative_to(ROOT)}
 
-    for stage in sys.argv[1:]:
-        print(stage, *(f"      - {file}" for file in sorted(closure(ROOT / "pipeline" / f"{stage}.py"))), sep="\n")
+
+def doors(stage: str, item: dict[str, str]) -> set[Path]:
+    """What a stage looks up by name for an item of its foreach: modules of src/text2image."""
+    by_name = {"source": "sources", "model": "models", "conditioning": "sharpening"}
+    looked_up = {"fetch": ("source",), "preprocess": ("source",), "train": ("model",), "sample": ("model",), "bounds": ("model",),
+                 "train_sharpener": (), "sharpen": ("conditioning",), "evaluate": ()}[stage]
+    names = [f"{by_name[key]}/{item[key]}" for key in looked_up]
+    if stage == "bounds":
+        names.append("results/bounds")
+    if stage == "train" and item["model"] == "align_draw":
+        names.append("models/released")   # where train.init is released_weights
+    if stage in ("train_sharpener", "sharpen"):
+        names.append("models/align_draw")  # whose caption encoder conditions the sharpener
+    return {PACKAGES["text2image"] / f"{name}.py" for name in names}
+
+
+def needs(stage: str, item: dict[str, str]) -> set[str]:
+    """All files of ours that a stage runs for an item: what its script imports, and what it looks up by name."""
+    script = "measure" if stage == "bounds" else stage
+    return closure(ROOT / "pipeline" / f"{script}.py", *doors(stage, item))

@@ -1,0 +1,1 @@
+"""Every reader of foreign bytes, given files that are nearly right."""
