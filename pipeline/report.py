@@ -169,7 +169,10 @@ def results_document() -> str:
 def main() -> None:
     """Print, or write the documents."""
     if sys.argv[1:] == ["--docs"]:
-        write_docs()
+        try:
+            write_docs()
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"results/: a file lacks what it should hold ({error!r}); `dvc repro` makes it again") from error
         return
     if not runs(on=True):
         raise UserError("metrics/ holds nothing of what is switched on; run `dvc repro` first")

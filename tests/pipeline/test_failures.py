@@ -88,6 +88,17 @@ def test_a_file_where_a_folder_belongs_is_named(tmp_path, capsys):
         assert said.startswith(f"{tmp_path / 'models'}: ") and "a file lies where a folder belongs: move it away" in said
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"dev": {"elbo": {"mean": 1}}}', '{"dev": 3}'])
+@pytest.mark.parametrize("arguments", [(), ("--docs",)])
+def test_a_report_of_damaged_results_is_one_line(pulled, tmp_path, arguments, content):
+    copy = pulled.copy(tmp_path / "text2image")
+    (copy.path / "results/digits/bounds.json").write_text(content)
+    before = copy.read("README.md")
+    said = copy.stage("report", *arguments, code=1)
+    assert said.startswith("error: ") and said.count("\n") == 1 and said.endswith(" makes it again\n")
+    assert copy.read("README.md") == before
+
+
 def test_a_reader_that_has_enough_ends_it_quietly(pulled):
     done = subprocess.run(["sh", "-c", "python -m pipeline.report; echo $? >&2"], cwd=pulled.path, env=pulled.environment | {"PYTHONPATH": "src"},
                           stdout=_closed_pipe(), stderr=subprocess.PIPE, text=True, timeout=120)
