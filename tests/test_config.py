@@ -277,3 +277,27 @@ def test_a_vocabulary_of_unk_alone_is_no_vocabulary():
     assert Vocabulary.count(words, 2).words[2:] == ("a",)
     with pytest.raises(UserError, match=r"min_count is 3, and no word of training occurs so often \(the most frequent one 2 times\): lower"):
         Vocabulary.count(words, 3)
+
+
+TRAIN_BLOCK = load_yaml(str(ROOT / "params.yaml"))["runs"]["digits"]["train"]
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"second_decay": 0.9}, "unknown parameter 'runs.x.train.second_decay': it is called 'optimizer.beta2' now"),
+    ({"least_words": 1}, "unknown parameter 'runs.x.train.least_words': it is called 'min_words' now"),
+    ({"lerning_rate": 1}, "unknown parameter 'runs.x.train.lerning_rate': did you mean 'learning_rate'?"),
+    ({"optimizer": {"kind": "adamv"}}, "'runs.x.train.optimizer.kind' is 'adamv'; it takes one of rmsprop, adamw: did you mean 'adamw'?"),
+    ({"optimizer": {"kind": "adamw", "beta3": 0.9}}, "unknown parameter 'runs.x.train.optimizer.beta3': did you mean 'beta2'?"),
+    ({"optimizer": {"kind": "rmsprop", "decay": 0.9}}, "missing parameter 'runs.x.train.optimizer.eps': it must be given"),
+    ({"optimizer": "adamw"}, "'runs.x.train.optimizer' must be a block with a kind, one of rmsprop, adamw, not 'adamw'")])
+def test_old_and_mistyped_keys_get_the_nearest_known_name(change, words):
+    with pytest.raises(UserError) as error:
+        from_mapping(TrainConfig, TRAIN_BLOCK | change, "runs.x.train")
+    assert words in str(error.value)
+
+
+def test_the_switches_have_a_map_of_their_own():
+    model = load_yaml(str(ROOT / "params.yaml"))["runs"]["digits"]["model"]
+    with pytest.raises(UserError, match=r"'runs\.x\.model\.filter_grid': it is called 'switches\.filter_grid' now"):
+        from_mapping(AlignDRAWConfig, model | {"filter_grid": "paper"}, "runs.x.model")
+    assert from_mapping(AlignDRAWConfig, model | {"switches": {"filter_grid": "released"}}, "x").released("filter_grid")

@@ -88,7 +88,7 @@ def test_a_file_where_a_folder_belongs_is_named(tmp_path, capsys):
         assert said.startswith(f"{tmp_path / 'models'}: ") and "a file lies where a folder belongs: move it away" in said
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"dev": {"elbo": {"mean": 1}}}', '{"dev": 3}'])
+@pytest.mark.parametrize("content", ["{", '{"dev": {"elbo": {"mean": 1}}}'])
 @pytest.mark.parametrize("arguments", [(), ("--docs",)])
 def test_a_report_of_damaged_results_is_one_line(pulled, tmp_path, arguments, content):
     copy = pulled.copy(tmp_path / "text2image")

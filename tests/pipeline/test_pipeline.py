@@ -192,14 +192,6 @@ def test_parameters_that_cannot_be(copy):
     assert "the word 'twelve' of the caption 'the digit twelve .' is not in the vocabulary" in line(
         "runs.digits.sample.captions", ["the digit twelve ."], *sample)
     assert "a caption is empty" in line("runs.digits.sample.captions", [" "], *sample)
-    assert "unknown parameter 'runs.digits.train.second_decay': it is called 'optimizer.beta2' now" in line(
-        "runs.digits.train.second_decay", 0.9, *train)
-    assert "unknown parameter 'runs.digits.model.filter_grid': it is called 'switches.filter_grid' now" in line(
-        "runs.digits.model.filter_grid", "paper", *train)
-    assert "'runs.digits.train.optimizer.kind' is 'adamv'; it takes one of rmsprop, adamw: did you mean 'adamw'?" in line(
-        "runs.digits.train.optimizer.kind", "adamv", *train)
-    assert "unknown parameter 'runs.digits.train.optimizer.beta3': did you mean 'beta2'?" in line(
-        "runs.digits.train.optimizer", {"kind": "adamw", "beta3": 0.9}, *train)
     assert "is 'align_drwa'; it takes one of align_draw: did you mean 'align_draw'?" in line("seed", 1, *train[:3], "align_drwa")
     assert "is 'shape'; it takes one of" in line("seed", 1, "fetch", "digits", "shape")
     assert "digits of 8 pixels in an image of 12 may start at 0 to 4" in line(
