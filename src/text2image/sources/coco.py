@@ -314,7 +314,7 @@ def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise UserError(f"{path}: not a whole zip archive ({error}); fetch it again") from error
+        raise UserError(f"{path}: not a whole zip archive ({on_one_line(str(error))}); fetch it again") from error
     with archive:
         yield archive
 
@@ -333,4 +333,4 @@ def _member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
         with archive.open(member) as file:
             return file.read(member.file_size)  # not read(), which would unpack more than it said at first
     except Exception as error:  # zipfile and each of its decompressors has errors of its own
-        raise UnreadableImage(f"its part of the archive is damaged ({error})") from error
+        raise UnreadableImage(f"its part of the archive is damaged ({on_one_line(str(error))})") from error
