@@ -34,7 +34,7 @@ def main() -> None:
         raise UserError("--images must be 1 or more, and --seed 0 or more")
     if given.into.exists() and not (given.into.is_dir() and {path.name for path in given.into.iterdir()} <= DRAWN):
         raise UserError(f"{given.into} holds something else than images drawn before: name another folder by --into")
-    outputs.require_recorded(given.model)  # checkpoints of version 1, such as pretrained/mnist, hold no digest of their own
+    outputs.require_recorded(given.model)  # a digest of its own has a checkpoint since version 2, and of its weights alone
     checkpoint = checkpoints.load(given.model / "model.safetensors")
     scale = -(-SIDE_IN_ANIMATION // max(checkpoint.model.image_shape[1:]))
     config = from_mapping(SampleConfig, {"captions": captions, "held_out_captions": 0, "images": given.images,
