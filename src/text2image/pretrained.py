@@ -54,8 +54,8 @@ class PretrainedModel:
         else:  # one caption at a time
             parts = [self.model.elbo(images[n:n + 1], ids[n:n + 1, :length], noise[:, n:n + 1])
                      for n, length in enumerate(lengths.tolist())]
-            bound = Bound(*(torch.cat(values) for values in zip(*parts, strict=True)))
-        return Bound(*(values.cpu() for values in bound))
+            bound = Bound.joined(parts)
+        return bound.cpu()
 
 
 def _listed(captions: str | Sequence[str]) -> list[str]:

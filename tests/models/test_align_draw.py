@@ -10,8 +10,9 @@ from tests.models.small import BATCH, LENGTH, PRIMES, WORDS_KNOWN, inputs, make
 from text2image.config import from_mapping
 from text2image.errors import UserError
 from text2image.models import align_draw, base, reference
-from text2image.models.align_draw import AlignDRAW, AlignDRAWConfig, Switches
+from text2image.models.align_draw import AlignDRAW, AlignDRAWConfig
 from text2image.models.base import Glimpse, ImageModel
+from text2image.models.conditional_draw import Switches
 
 SWITCHES = [field.name for field in fields(Switches)]
 LENGTHS = torch.tensor([13, 2, 5, 1, 7, 3, 11, 12, 4, 6, 10])
@@ -208,12 +209,15 @@ class Plain(ImageModel):
     def noise_shape(self, batch):
         return 1, batch, 1
 
-    def elbo(self, images, captions, noise, lengths=None, on_step=None):
+    def encode(self, captions, lengths=None):
+        return base.Encoding(torch.zeros(len(captions), 1, 0))
+
+    def score(self, images, encoding, noise, on_step=None):
         zero = torch.zeros(len(images))
         return base.Bound(zero, zero, zero)
 
-    def generate(self, captions, noise, lengths=None, on_step=None):
-        return torch.zeros(len(captions), *self.image_shape)
+    def draw(self, encoding, noise, on_step=None):
+        return torch.zeros(len(encoding.states), *self.image_shape)
 
 
 def test_a_model_without_windows():

@@ -16,8 +16,9 @@ from text2image.data.vocabulary import Vocabulary
 from text2image.errors import UserError
 from text2image.files import safetensors_file
 from text2image.models import checkpoints
-from text2image.models.align_draw import AlignDRAW, AlignDRAWConfig, Switches
+from text2image.models.align_draw import AlignDRAW, AlignDRAWConfig
 from text2image.models.checkpoints import SWITCHES_OF_VERSION_1, Checkpoint
+from text2image.models.conditional_draw import Switches
 
 KEY = checkpoints.FORMAT.key
 PRETRAINED = Path(__file__).parents[2] / "pretrained" / "mnist" / "model.safetensors"

@@ -8,7 +8,8 @@ Letter code: B batch, L words, T glimpses (steps of latents), C channels, H W im
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ class Bound(NamedTuple):
     reconstruction: Float[Tensor, " B"]         # -log p(x | y, Z)
     kl: Float[Tensor, " B"]                     # sum over glimpses of KL(Q || P)
     log_importance_weight: Float[Tensor, " B"]  # log p(x, Z | y) - log Q(Z | x, y), for the IWAE bound
+    kl_of_glimpses: Float[Tensor, "T B"] | None = None  # what `kl` sums up; None where gradients are recorded
 
     @property
     def negative_elbo(self) -> Float[Tensor, " B"]:
@@ -37,6 +39,19 @@ class Bound(NamedTuple):
     def elbo(self) -> Float[Tensor, " B"]:
         """L of the paper."""
         return -self.negative_elbo
+
+    def cpu(self) -> "Bound":
+        """The same numbers, on the CPU."""
+        of_glimpses = None if self.kl_of_glimpses is None else self.kl_of_glimpses.cpu()
+        return Bound(self.reconstruction.cpu(), self.kl.cpu(), self.log_importance_weight.cpu(), of_glimpses)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Bound"]) -> "Bound":
+        """Bounds of several batches as those of one; of every glimpse where all have that."""
+        of_glimpses = [part.kl_of_glimpses for part in parts if part.kl_of_glimpses is not None]
+        return cls(torch.cat([part.reconstruction for part in parts]), torch.cat([part.kl for part in parts]),
+                   torch.cat([part.log_importance_weight for part in parts]),
+                   torch.cat(of_glimpses, 1) if len(of_glimpses) == len(parts) else None)
 
 
 class Glimpse(NamedTuple):
@@ -51,8 +66,20 @@ class Glimpse(NamedTuple):
 OnStep = Callable[[int, Glimpse], None]
 
 
+class Encoding(NamedTuple):
+    """What a model reads of captions, S numbers a vector: one vector a word, or one a caption (L = 1; S = 0: nothing)."""
+
+    states: Float[Tensor, "B L S"]
+    mask: Float[Tensor, "B L"] | None = None  # minus infinity at padding, else 0; None: there is no padding
+
+    def expand(self, images: int) -> "Encoding":
+        """That of one caption, for so many images."""
+        mask = None if self.mask is None else self.mask.expand(images, -1)
+        return Encoding(self.states.expand(images, -1, -1), mask)
+
+
 class ImageModel(nn.Module, ABC):
-    """A model of images given captions. `vocabulary_size` counts word 0, the padding.
+    """A model of images given captions: p(x | y) with latents Z. `vocabulary_size` counts word 0, the padding.
 
     Its constructor makes parameters and nothing else: a checkpoint builds it without memory first, to compare shapes.
     """
@@ -95,18 +122,41 @@ class ImageModel(nn.Module, ABC):
         """(T, B, D): the shape of the N(0, I) noise that `elbo` and `generate` take."""
 
     @abstractmethod
-    def elbo(self, images: Float[Tensor, "B C H W"], captions: Int[Tensor, "B L"], noise: Float[Tensor, "T B D"],
-             lengths: Int[Tensor, " B"] | None = None, on_step: OnStep | None = None) -> Bound:
-        """The ELBO's parts for images in [0, 1], with gradients unless `on_step` is given.
+    def encode(self, captions: Int[Tensor, "B L"], lengths: Int[Tensor, " B"] | None = None) -> Encoding:
+        """What the model reads of captions, once for any number of images.
 
         lengths: words of each caption, where captions are padded; the bounds are those of the captions without padding.
-        on_step(t, glimpse) is called after each glimpse t = 0, 1, ...
         """
 
     @abstractmethod
+    def score(self, images: Float[Tensor, "B C H W"], encoding: Encoding, noise: Float[Tensor, "T B D"],
+              on_step: OnStep | None = None) -> Bound:
+        """As `elbo`, of captions that are encoded."""
+
+    @abstractmethod
+    def draw(self, encoding: Encoding, noise: Float[Tensor, "T B D"],
+             on_step: OnStep | None = None) -> Float[Tensor, "B C H W"]:
+        """As `generate`, of captions that are encoded."""
+
+    def elbo(self, images: Float[Tensor, "B C H W"], captions: Int[Tensor, "B L"], noise: Float[Tensor, "T B D"],
+             lengths: Int[Tensor, " B"] | None = None, on_step: OnStep | None = None) -> Bound:
+        """The ELBO's parts for images in [0, 1], with gradients unless `on_step` is given; lengths as for `encode`.
+
+        on_step(t, glimpse) is called after each glimpse t = 0, 1, ...
+        """
+        self.check_shapes(images, captions, noise)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and on_step is None):
+            return self.score(images, self.encode(captions, lengths), noise, on_step)
+
+    @torch.no_grad()
     def generate(self, captions: Int[Tensor, "B L"], noise: Float[Tensor, "T B D"], lengths: Int[Tensor, " B"] | None = None,
                  on_step: OnStep | None = None) -> Float[Tensor, "B C H W"]:
         """Images in [0, 1] with latents from the prior, without gradients; arguments as for `elbo`."""
+        self.check_shapes(None, captions, noise)
+        return self.draw(self.encode(captions, lengths), noise, on_step)
+
+    def load_frozen(self, folder: Path) -> None:
+        """Read what the model takes from its prepared data and does not train; most kinds take nothing."""
 
     def write_box(self, windows: Float[Tensor, "*batch 5"]) -> Float[Tensor, "*batch 4"]:
         """Left, top, right, bottom in pixels of the outermost filters of `Glimpse.write_window`."""
@@ -129,7 +179,7 @@ class ImageModel(nn.Module, ABC):
 
 def count_parameters(model: nn.Module) -> int:
     """How many numbers a model learns."""
-    return sum(value.numel() for value in model.parameters())
+    return sum(value.numel() for value in model.parameters() if value.requires_grad)
 
 
 def require_memory_to_train(model: type[ImageModel], config: Any, vocabulary_size: int, batch_size: int, run: str) -> None:

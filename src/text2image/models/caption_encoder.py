@@ -1,4 +1,4 @@
-"""The caption encoder: a bidirectional LSTM over the words (paper, section 3.1).
+"""The caption encoder: a bidirectional LSTM over the words (paper, section 3.1), and what models that have one share.
 
 Letter code: B batch, L words, M units of each direction, K vocabulary.
 """
@@ -8,6 +8,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from text2image.errors import UserError
+from text2image.models.base import ImageModel
 from text2image.models.lstm import LSTMCellFunction, WordLSTM
 
 
@@ -57,3 +59,39 @@ def from_end(sequence: Shaped[Tensor, "B L *rest"], lengths: Int[Tensor, " B"] |
     positions = torch.arange(sequence.shape[1], device=sequence.device).expand(sequence.shape[:2])
     positions = torch.where(positions < lengths.unsqueeze(1), lengths.unsqueeze(1) - 1 - positions, positions)
     return sequence.gather(1, positions.view(*positions.shape, *[1] * (sequence.dim() - 2)).expand_as(sequence))
+
+
+class ReadsWords(ImageModel):
+    """A model with a caption encoder of its own that is trained with it."""
+
+    caption_encoder: CaptionEncoder
+
+    def add_caption_encoder(self, units: int, batch_reversed: bool) -> None:
+        """Make it, for the model's vocabulary."""
+        self.caption_encoder = CaptionEncoder(self.vocabulary_size, units, batch_reversed)
+
+    def read_words(self, captions: Int[Tensor, "B L"], lengths: Int[Tensor, " B"] | None) -> Float[Tensor, "B L two_M"]:
+        """h^lang. Raises UserError where lengths are given and the model does not support padding."""
+        if lengths is not None and not self.supports_padding:
+            raise UserError("captions of several lengths in a batch need the model's backward_words: paper; "
+                            "set it so, or train.bucket to 1")
+        return self.caption_encoder(captions, lengths)
+
+    @property
+    def mixes_batch(self) -> bool:
+        """Whether a caption's encoding depends on the rest of its batch: in the released encoder it does."""
+        return self.caption_encoder.batch_reversed
+
+    @property
+    def supports_padding(self) -> bool:
+        """Whether captions may be padded: the released encoder reads another caption, whose padding is elsewhere."""
+        return not self.caption_encoder.batch_reversed
+
+    @property
+    def sparse_gradients(self) -> bool:
+        """Whether the gradients of the word tables are of the rows that were looked up alone."""
+        return self.caption_encoder.sparse
+
+    @sparse_gradients.setter
+    def sparse_gradients(self, sparse: bool) -> None:
+        self.caption_encoder.sparse = sparse

@@ -39,17 +39,35 @@ def decode_window(parameters: Float[Tensor, "B 5"], height: int, width: int, siz
 
     The order of the five is that of the released code. A window of `size` 1 has no stride.
     """
-    g_x, g_y = parameters[:, :2].unsqueeze(-1).unbind(1)
     delta, variance, gamma = parameters[:, 2:].exp().unsqueeze(-1).unbind(1)
     origin = 1 if geometry.centred_origin else 0  # DRAW counts pixels from 1; the released code mixes both counts
-    return Window(centre_x=(width + 1) / 2 * (g_x + 1) - origin, centre_y=(height + 1) / 2 * (g_y + 1) - origin,
-                  delta=(max(height, width) - 1) / max(size - 1, 1) * delta, variance=variance, gamma=gamma)
+    from_centre = parameters[:, :2].unsqueeze(-1) + 1                           # (B, 2, 1)
+    if height == width:  # both axes at once
+        centre_x, centre_y = ((width + 1) / 2 * from_centre - origin).unbind(1)
+    else:
+        centre_x, centre_y = ((extent + 1) / 2 * g - origin for extent, g in zip((width, height), from_centre.unbind(1),
+                                                                                 strict=True))
+    return Window(centre_x=centre_x, centre_y=centre_y, delta=(max(height, width) - 1) / max(size - 1, 1) * delta,
+                  variance=variance, gamma=gamma)
 
 
 def grid(size: int, geometry: Geometry, like: Float[Tensor, "..."]) -> Float[Tensor, " N"]:
     """The filters' places in strides from the window's centre; DRAW, equations 19 and 20."""
     first = (size - 1) / 2 if geometry.centred_grid else size // 2 + 0.5
     return torch.arange(size, dtype=like.dtype, device=like.device) - first
+
+
+class Places(NamedTuple):
+    """What all windows of one size on one canvas have in common."""
+
+    steps: Tensor   # (N,): see `grid`
+    pixels: Tensor  # (max(H, W),): 0, 1, ...
+
+    @classmethod
+    def of(cls, height: int, width: int, size: int, geometry: Geometry, like: Float[Tensor, "..."]) -> "Places":
+        """Those of windows of `size`."""
+        pixels = torch.arange(max(height, width), dtype=like.dtype, device=like.device)
+        return cls(grid(size, geometry, like), pixels)
 
 
 class FilterBank(NamedTuple):
@@ -64,6 +82,7 @@ class FilterBankCache(NamedTuple):
     """Filter banks of B windows, and what their gradient takes."""
 
     window: Window
+    places: Places
     distance: Tensor  # (B, N, H + W) of each pixel from each filter's centre: rows, then columns
     filters: Tensor   # (B, N, H + W): F_y, then F_x
 
@@ -73,38 +92,44 @@ class FilterBankCache(NamedTuple):
         return FilterBank(f_y, f_x, self.window.gamma[first:last].unsqueeze(2))
 
 
-def filter_banks(parameters: Float[Tensor, "B 5"], height: int, width: int, size: int, geometry: Geometry) -> FilterBankCache:
-    """Network outputs as filter banks F_y and F_x; DRAW, equations 25 and 26."""
+def by_axis(both: Float[Tensor, "B N H_and_W"], height: int) -> tuple[Float[Tensor, "B N *axis"], ...]:
+    """Rows and columns apart; of a square canvas as one tensor (B, N, 2, H), so that one operation does both."""
+    width = both.shape[2] - height
+    return (both.unflatten(2, (2, height)),) if height == width else both.split((height, width), 2)
+
+
+def filter_banks(parameters: Float[Tensor, "B 5"], height: int, width: int, size: int, geometry: Geometry,
+                 places: Places | None = None) -> FilterBankCache:
+    """Network outputs as filter banks F_y and F_x; DRAW, equations 25 and 26. `places` spares making them anew."""
     window = decode_window(parameters, height, width, size, geometry)
-    offsets = window.delta * grid(size, geometry, parameters)                   # (B, N)
-    pixels = torch.arange(max(height, width), dtype=parameters.dtype, device=parameters.device)
+    places = places or Places.of(height, width, size, geometry, parameters)
+    offsets, pixels = window.delta * places.steps, places.pixels                # (B, N)
     distance = parameters.new_empty(len(parameters), size, height + width)
     torch.sub(pixels[:height], (window.centre_y + offsets).unsqueeze(2), out=distance[..., :height])
     torch.sub(pixels[:width], (window.centre_x + offsets).unsqueeze(2), out=distance[..., height:])
     # Below e^-80 a filter is nothing, but an exponential that underflows takes ten times as long.
     filters = distance.square().mul_((-0.5 / window.variance).unsqueeze(2)).clamp_(min=-80).exp_()
-    for axis in filters.split((height, width), 2):
-        axis.div_(axis.sum(2, keepdim=True).add_(geometry.epsilon))
-    return FilterBankCache(window, distance, filters)
+    for axis in by_axis(filters, height):
+        axis.div_(axis.sum(-1, keepdim=True).add_(geometry.epsilon))
+    return FilterBankCache(window, places, distance, filters)
 
 
 def filter_banks_backward(cache: FilterBankCache, grad_filters: Float[Tensor, "B N H_and_W"],
-                          grad_log_gamma: Float[Tensor, " B"], height: int, geometry: Geometry) -> Float[Tensor, "B 5"]:
+                          grad_log_gamma: Float[Tensor, " B"], height: int) -> Float[Tensor, "B 5"]:
     """The gradient of `filter_banks` by its parameters, from those by the filters, overwritten, and by log gamma.
 
     With q = sum_k F_k dF_k the gradient through exponential and sum is (dF - q) F.
     """
-    window, distance, filters = cache
+    window, places, distance, filters = cache
     through = grad_filters.mul_(filters)
     width = filters.shape[2] - height
-    for axis, of_axis in zip(through.split((height, width), 2), filters.split((height, width), 2), strict=True):
-        axis.addcmul_(axis.sum(2, keepdim=True), of_axis, value=-1)
+    for axis, of_axis in zip(by_axis(through, height), by_axis(filters, height), strict=True):
+        axis.addcmul_(axis.sum(-1, keepdim=True), of_axis, value=-1)
     grad_distance = through.mul_(distance)                                      # of -distance^2 / 2, in units of sigma^2
     grad_centres = [axis.sum(2) for axis in grad_distance.split((height, width), 2)]  # (B, N) each: rows, columns
     grad_log_variance = 0.5 * grad_distance.mul_(distance).sum((1, 2)) / window.variance.squeeze(1)
     grad_y, grad_x = (grad_centre / window.variance for grad_centre in grad_centres)
-    steps = grid(filters.shape[1], geometry, filters)
-    grad_log_delta = ((grad_y + grad_x) @ steps) * window.delta.squeeze(1)
+    grad_log_delta = ((grad_y + grad_x) @ places.steps) * window.delta.squeeze(1)
     return torch.stack([grad_x.sum(1) * ((width + 1) / 2), grad_y.sum(1) * ((height + 1) / 2),
                         grad_log_delta, grad_log_variance, grad_log_gamma], 1)
 

@@ -30,3 +30,12 @@ def divergence(posterior: Float[Tensor, "T B two_D"], prior: Float[Tensor, "T B 
     z = torch.addcmul(distance, sigma_ratio, noise)                             # z - mu_P, in sigma_P
     log_weight = 0.5 * (noise.square() - z.square()) + log_sigma_ratio
     return kl.sum((0, 2)), log_weight.sum((0, 2))
+
+
+def divergence_of_glimpses(posterior: Float[Tensor, "T B two_D"], prior: Float[Tensor, "T B two_D"]) -> Float[Tensor, "T B"]:
+    """KL(Q(Z_t) || P(Z_t)) of every glimpse t, in nats."""
+    mean, log_sigma = mean_and_log_sigma(posterior)
+    prior_mean, prior_log_sigma = mean_and_log_sigma(prior)
+    log_sigma_ratio = log_sigma - prior_log_sigma
+    distance = (mean - prior_mean) * (-prior_log_sigma).exp()
+    return (0.5 * (log_sigma_ratio.exp().square() + distance.square() - 1) - log_sigma_ratio).sum(2)

@@ -55,19 +55,24 @@ def lstm(gates: Float[Tensor, "*batch four_U"], cell: Float[Tensor, "*batch U"],
 
 
 def lstm_backward(grad_h: Float[Tensor, "*batch U"], grad_cell_after: Float[Tensor, "*batch U"], cache: LSTMCache,
-                  out: Float[Tensor, "*batch four_U"] | None = None,
+                  out: Float[Tensor, "*batch four_U"] | None = None, one: Float[Tensor, ""] | None = None,
                   ) -> tuple[Float[Tensor, "*batch four_U"], Float[Tensor, "*batch U"]]:
-    """The gradient of `lstm`: by the gates, written into `out` where it is given, and by the cell before."""
+    """The gradient of `lstm`: by the gates, written into `out` where it is given, and by the cell before.
+
+    `one` is 1, where it is at hand.
+    """
     activated, cell_before, tanh_cell = cache
     i, f, g, o = activated.chunk(4, -1)
     through_h = grad_h * o
     grad_cell = torch.addcmul(grad_cell_after + through_h, through_h, tanh_cell.square(), value=-1)
     grad_gates = torch.addcmul(activated, activated, activated, value=-1, out=out)  # of the sigmoid: right for i, f and o
-    grad_i, grad_f, grad_g, grad_o = grad_gates.chunk(4, -1)
-    torch.addcmul(g.new_ones(()), g, g, value=-1, out=grad_g)
-    grad_i.mul_(g).mul_(grad_cell)
-    grad_f.mul_(cell_before).mul_(grad_cell)
-    grad_g.mul_(i).mul_(grad_cell)
+    by_gate = grad_gates.unflatten(-1, (4, -1))
+    grad_i, grad_f, grad_g, grad_o = by_gate.unbind(-2)
+    torch.addcmul(g.new_ones(()) if one is None else one, g, g, value=-1, out=grad_g)
+    grad_i.mul_(g)
+    grad_f.mul_(cell_before)
+    grad_g.mul_(i)
+    by_gate[..., :3, :].mul_(grad_cell.unsqueeze(-2))
     grad_o.mul_(tanh_cell).mul_(grad_h)
     return grad_gates, grad_cell * f
 

@@ -161,6 +161,8 @@ class Recurrence:
         self.infer_h = noise.new_empty(kept, batch, weights.posterior.shape[1])
         self.infer_inputs = noise.new_empty(kept, batch, weights.infer.shape[1])
         self.generate_inputs = noise.new_empty(kept, batch, weights.generate.shape[1])
+        self.places = {n: filter_banks.Places.of(sizes.height, sizes.width, n, sizes.geometry, noise)
+                       for n in (sizes.read_window, sizes.write_window)}
         self.caches: list[StepCache] = []
         self.last_banks: tuple[FilterBankCache, ...] = ()
 
@@ -226,14 +228,14 @@ class Recurrence:
         grad_generate = self.noise.new_empty(*self.noise.shape[:2], cast.generate.shape[0])
         grad_sentences = self.noise.new_empty(*self.noise.shape[:2], sentence)
         grad_keys, grad_v = torch.zeros_like(self.keys), torch.zeros_like(self.v)
-        grad_read = None  # nothing reads the last canvas
+        one, grad_read = self.noise.new_ones(()), None  # nothing reads the last canvas
         for t in reversed(range(len(self.noise))):
             cache = self.caches[t]
             banks = self.caches[t + 1].banks if t + 1 < len(self.caches) else self.last_banks
             grad_patches[t + 1], grad_write = self._write_backward(grad_canvas, cache.write)
             grad_windows[t + 1] = self._filter_banks_backward(banks, grad_write, grad_read)
             grad_h = grad_h + linear(grad_projection[t + 1], cast.projection.mT)
-            grad_gates, grad_cell = lstm_backward(grad_h, grad_cell, cache.generate, out=grad_generate[t])
+            grad_gates, grad_cell = lstm_backward(grad_h, grad_cell, cache.generate, grad_generate[t], one)
             grad_z, grad_sentence, grad_h = linear(grad_gates, cast.generate.mT).split((s.latent, sentence, units), 1)
             grad_mean, grad_log_sigma = mean_and_log_sigma(grad_posteriors[t])
             grad_mean += grad_z
@@ -241,7 +243,7 @@ class Recurrence:
             if s.log_variance:
                 grad_log_sigma *= 0.5
             grad_infer_h = grad_infer_h + linear(grad_posteriors[t], cast.posterior.mT)
-            grad_gates, grad_infer_cell = lstm_backward(grad_infer_h, grad_infer_cell, cache.infer, out=grad_infer[t])
+            grad_gates, grad_infer_cell = lstm_backward(grad_infer_h, grad_infer_cell, cache.infer, grad_infer[t], one)
             grad_r, grad_h_of_infer, grad_infer_h = linear(grad_gates, cast.infer.mT).split(
                 (s.read_size, units, grad_infer_h.shape[1]), 1)
             grad_h = grad_h + grad_h_of_infer
@@ -267,13 +269,15 @@ class Recurrence:
         """The filter banks of write and of the read after it: computed together where they are of one size."""
         s, batch = self.sizes, len(write_window)
         if self.rows is None:
-            write = filter_banks.filter_banks(write_window, s.height, s.width, s.write_window, s.geometry)
+            write = filter_banks.filter_banks(write_window, s.height, s.width, s.write_window, s.geometry,
+                                              self.places[s.write_window])
             return (write,), write.bank(0, batch, s.height), None
         if s.read_window == s.write_window:
             windows = torch.cat([write_window, read_window])
-            both = filter_banks.filter_banks(windows, s.height, s.width, s.read_window, s.geometry)
+            both = filter_banks.filter_banks(windows, s.height, s.width, s.read_window, s.geometry,
+                                             self.places[s.read_window])
             return (both,), both.bank(0, batch, s.height), both.bank(batch, 2 * batch, s.height)
-        write, read = (filter_banks.filter_banks(window, s.height, s.width, n, s.geometry)
+        write, read = (filter_banks.filter_banks(window, s.height, s.width, n, s.geometry, self.places[n])
                        for window, n in ((write_window, s.write_window), (read_window, s.read_window)))
         return (write, read), write.bank(0, batch, s.height), read.bank(0, batch, s.height)
 
@@ -290,9 +294,9 @@ class Recurrence:
                 grad_log_gamma.append(grad_bank[2])
         if len(banks) == 1:
             grad_filters, grad_log_gamma = [torch.cat(grad_filters)], [torch.cat(grad_log_gamma)]
-        grad_windows = torch.cat([filter_banks.filter_banks_backward(bank, of_filters, of_log_gamma, s.height, s.geometry)
-                                  for bank, of_filters, of_log_gamma in zip(banks, grad_filters, grad_log_gamma, strict=True)])
-        return torch.cat(grad_windows.chunk(2), 1)
+        grad_windows = [filter_banks.filter_banks_backward(bank, of_filters, of_log_gamma, s.height)
+                        for bank, of_filters, of_log_gamma in zip(banks, grad_filters, grad_log_gamma, strict=True)]
+        return torch.cat(grad_windows[0].chunk(2) if len(banks) == 1 else grad_windows, 1)
 
     def _align(self, query: Float[Tensor, "B A"]) -> tuple[Float[Tensor, "B two_M"], AlignCache]:
         """s = sum_k alpha_k h_lang_k with alpha = softmax(v^T tanh(keys + query)); section 3.2."""

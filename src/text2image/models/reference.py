@@ -1,4 +1,4 @@
-"""alignDRAW's equations written out plainly, glimpse by glimpse, with gradients by autograd.
+"""alignDRAW's equations, and those of the models without align, written out plainly, with gradients by autograd.
 
 The readable twin of text2image.models.recurrence: tests hold each to the other, and benchmarks compare their speed. It takes
 its weights and its switches from a model, computes with nothing else of the package, and hoists, fuses and gathers nothing.
@@ -8,7 +8,7 @@ encoder, U units of LSTM^gen, V of LSTM^infer, A of align.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -75,10 +75,10 @@ def encode(w: Mapping[str, Tensor], direction: str, words: Int[Tensor, "B L"]) -
     return states
 
 
-def caption_states(model: ImageModel, w: Mapping[str, Tensor], captions: Int[Tensor, "B L"]) -> Float[Tensor, "B L two_M"]:
+def caption_states(w: Mapping[str, Tensor], captions: Int[Tensor, "B L"], batch_reversed: bool) -> Float[Tensor, "B L two_M"]:
     """h^lang, both directions at each word; section 3.1."""
     forward_states = encode(w, "forward_lstm", captions)
-    if model.config.released("backward_words"):
+    if batch_reversed:
         backward_states = encode(w, "backward_lstm", captions.flip(0))
     else:
         backward_states = encode(w, "backward_lstm", captions.flip(1))[::-1]
@@ -91,6 +91,25 @@ def align(w: Mapping[str, Tensor], h_gen: Float[Tensor, "B U"], h_lang: Float[Te
     scores = torch.tanh(h_lang @ w["align.language"].T + query[:, None]) @ w["align.v"]  # (B, L)
     alpha = torch.softmax(scores, dim=1)
     return (alpha[:, :, None] * h_lang).sum(dim=1)
+
+
+def sentence_of(model: ImageModel, w: Mapping[str, Tensor], captions: Int[Tensor, "B L"],
+                ) -> Callable[[Float[Tensor, "B U"]], Float[Tensor, "B S"]]:
+    """What gives s_t (B, S) from h_gen (B, U): align over h^lang, or one vector of the caption at every glimpse."""
+    batch_reversed = model.config.released("backward_words")
+    if "align.v" in w:
+        h_lang = caption_states(w, captions, batch_reversed)                            # (B, L, 2M)
+        return lambda h_gen: align(w, h_gen, h_lang)
+    if model.kind == "noalign":  # the forward state at the last word, the backward state at the first
+        units = w["caption_encoder.h0"].shape[1]
+        h_lang = caption_states(w, captions, batch_reversed)
+        vector = torch.cat([h_lang[:, -1, :units], h_lang[:, -1 if batch_reversed else 0, units:]], dim=1)  # (B, 2M)
+    elif "sentence_encoder.caption_encoder.h0" in w:  # the mean over the words of another model's h^lang
+        frozen = {name.removeprefix("sentence_encoder."): value for name, value in w.items()}
+        vector = caption_states(frozen, captions, batch_reversed=False).mean(dim=1)     # (B, 2M)
+    else:
+        vector = model.encode(captions).states[:, 0]                                    # (B, S)
+    return lambda h_gen: vector
 
 
 def filter_banks(config: Any, parameters: Float[Tensor, "B 5"], n: int,
@@ -147,13 +166,13 @@ def run(model: ImageModel, images: Float[Tensor, "B C H W"] | None, captions: In
         noise: Float[Tensor, "T B D"]) -> tuple[Float[Tensor, "B C H W"], list[Latent]]:
     """The canvas c_T before the sigmoid, and every glimpse's latent; without images z comes from the prior."""
     w, batch = dict(model.named_parameters()), len(captions)
-    h_lang = caption_states(model, w, captions)                                         # (B, L, 2M)
+    sentence = sentence_of(model, w, captions)
     h_gen, h_infer = w["h0_generate"].expand(batch, -1), w["h0_infer"].expand(batch, -1)  # (B, U), (B, V)
     cell_gen, cell_infer = torch.zeros_like(h_gen), torch.zeros_like(h_infer)
     canvas = w["c0"].transpose(1, 2).expand(batch, -1, -1, -1)                          # (B, C, H, W)
     latents = []
     for t in range(len(noise)):
-        s = align(w, h_gen, h_lang)                                                     # (B, 2M), equation 2
+        s = sentence(h_gen)                                                             # (B, S), equation 2
         mean, log_sigma = prior_mean, prior_log_sigma = prior_of(w, h_gen, first=t == 0)
         if images is not None:
             r = read(model, w, images, canvas, h_gen)
