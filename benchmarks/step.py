@@ -20,9 +20,15 @@ from pathlib import Path
 import torch
 
 from text2image import devices, seeds
+from text2image.data.datasets import Batch
 from text2image.models import reference
 from text2image.models.align_draw import AlignDRAW, AlignDRAWConfig
-from text2image.training.optimizers import RMSprop, clip_gradients
+from text2image.models.base import ImageModel
+from text2image.training.distributed import DistributedContext
+from text2image.training.optimizers import RMSprop, RMSpropConfig, clip_gradients
+from text2image.training.schedules import DropSchedule
+from text2image.training.step import EAGER_FIRST, CapturedStep, EagerStep, GraphRecorder
+from text2image.training.train_config import TrainConfig
 
 MNIST = AlignDRAWConfig(channels=1, height=60, width=60, glimpses=32, language_units=128, align_units=512, infer_units=300,
                         generate_units=300, latent=150, read_window=8, write_window=8, init_std=0.01, canvas_init=-10.0,
@@ -60,6 +66,38 @@ def steps(config: AlignDRAWConfig, words_known: int, batch: int, words: int, dev
     ours.precision, ours.sparse_gradients = devices.product_type(precision), device.type == "cpu"  # as in training
     return {"text2image": step(lambda model: model.elbo(images, caption, noise).negative_elbo.mean(), ours),
             "plain eager": step(lambda model: reference.elbo(model, images, caption, noise).negative_elbo.mean(), eager)}
+
+
+def trainings(config: AlignDRAWConfig, words_known: int, batch: int, words: int, device: torch.device,
+              precision: devices.Precision) -> dict[str, Callable[[], None]]:
+    """Training's own step, eager and captured, on models of equal weights and the same batch; warm. On a CPU, which has no
+    graphs, the captured one runs its function again: what it costs is the copying of batches."""
+    train = TrainConfig(init="random", epochs=1, epoch_size=0, min_words=1, max_words=words, batch_size=batch, bucket=1,
+                        optimizer=RMSpropConfig("rmsprop", 0.9, 1e-6), learning_rate=0.001,
+                        schedule=DropSchedule("drop", 0, 0.001), clip="per_tensor", clip_norm=10.0, dev_size=0,
+                        checkpoint_every=0, device="auto", precision=precision, capture="auto")
+    context, generator = DistributedContext(0, 1, device), seeds.torch_generator("benchmark")
+    data = Batch(torch.rand(batch, config.channels, config.height, config.width, generator=generator).to(device),
+                 torch.randint(1, words_known, (batch, words), generator=generator).to(device), torch.arange(batch))
+    noise = torch.randn(config.glimpses, batch, config.latent, generator=generator).to(device)
+
+    def of(make: Callable[[ImageModel], EagerStep]) -> Callable[[], None]:
+        model = AlignDRAW(config, words_known)
+        model.reset(seeds.torch_generator("weights"))
+        model.precision = devices.product_type(precision)
+        step = make(model.to(device))
+
+        def once() -> None:
+            devices.product_type(precision)
+            step(data, noise, 0.001)
+
+        for _ in range(EAGER_FIRST + 1):
+            once()
+        return once
+
+    record = GraphRecorder() if device.type == "cuda" else lambda function: function
+    return {"eager": of(lambda model: EagerStep(model, train, context)),
+            "captured": of(lambda model: CapturedStep(model, train, context, record))}
 
 
 def seconds(step: Callable[[], None], device: torch.device) -> float:

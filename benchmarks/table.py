@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from benchmarks.step import CONFIGURATIONS, DEVICES, MNIST, in_turn, steps
+from benchmarks.step import CONFIGURATIONS, DEVICES, MNIST, in_turn, steps, trainings
 from text2image import devices, seeds
 from text2image.data.datasets import CaptionedDigits
 from text2image.data.mnist_captions import VOCABULARY, Grammar, Layout, Span, caption
@@ -23,6 +23,7 @@ from text2image.models.align_draw import AlignDRAW
 from text2image.results import sampling
 
 BATCH, WORDS, REPEATS = 100, 12, 7
+PRECISIONS: tuple[devices.Precision, ...] = ("float32", "tf32", "bfloat16")
 CANVAS = Layout(60, top=Span(0, 2), bottom=Span(30, 32), left=Span(0, 4), right=Span(28, 32), middle=Span(16, 18))
 
 
@@ -51,6 +52,22 @@ def training_steps(device: torch.device) -> None:
         for what, other in others.items():
             both = medians({"other": other, "as above": ours()}, device, 3)
             line(f"{device.type}: {name}, a step {what}, against the first", both["other"], both["as above"])
+
+
+def captured_steps(device: torch.device) -> None:
+    """Rows of training's own step, captured against eager; on a GPU at each precision and batch, with its memory."""
+    on_gpu = device.type == "cuda"
+    for name, (config, words_known) in CONFIGURATIONS.items():
+        for batch in (BATCH, 10 * BATCH) if on_gpu else (BATCH,):
+            for precision in PRECISIONS if on_gpu else PRECISIONS[:1]:
+                if on_gpu:
+                    torch.cuda.empty_cache()
+                    torch.cuda.reset_peak_memory_stats()
+                both = medians(trainings(config, words_known, batch, WORDS, device, precision), device, 3)
+                line(f"{device.type}: {name}, a captured step of {batch}, {precision}, against eager",
+                     both["captured"], both["eager"])
+                if on_gpu:
+                    print(f"{device.type}: memory of both: {torch.cuda.max_memory_reserved() / 2**30:.2f} GiB", flush=True)
 
 
 def one_sample(device: torch.device, captions: int = 100) -> None:
@@ -99,6 +116,7 @@ def main() -> None:
           + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""))
     for device in DEVICES:
         training_steps(device)
+        captured_steps(device)
         one_sample(device)
         idle_share(device)
         memory(device)

@@ -17,6 +17,11 @@ from jaxtyping import config, install_import_hook
 install_import_hook("text2image.models", "beartype.beartype")
 config.update("jaxtyping_disable", True)
 
+from tests import simulated_device  # noqa: E402 (after the hook)
+
+if not torch.cuda.is_available():  # before the first gradient of the process
+    simulated_device.the_device()
+
 ROOT = Path(__file__).parent.parent
 MIRROR = os.environ.get("TEXT2IMAGE_MIRROR", "")
 SHORT = {  # a few seconds a stage, on the real code path
@@ -24,9 +29,16 @@ SHORT = {  # a few seconds a stage, on the real code path
     "runs.digits.bounds.captions": 100, "runs.digits.bounds.iwae_captions": 10,
     "runs.digits.bounds.iwae_samples": 5, "runs.digits.sample.images": 2,
     "datasets.digits.preprocess.images.dev": 100, "datasets.digits.preprocess.images.test": 100,
+    **{f"datasets.{name}.train_classifier.{key}": value for name in ("digits", "shapes")
+       for key, value in (("epochs", 1), ("epoch_size", 200), ("dev_size", 50))},
+    "runs.digits.caption_accuracy.captions": 5, "runs.digits.caption_accuracy.images": 2,
+    "runs.shapes.caption_accuracy.captions": 10, "runs.shapes.caption_accuracy.images": 2,
+    **{f"runs.{name}.diversity.{key}": value for name in ("digits", "shapes")
+       for key, value in (("captions", 3), ("images", 5), ("training_images", 200), ("test_images", 20))},
     "runs.shapes.train.epochs": 1, "runs.shapes.train.dev_size": 50, "runs.shapes.bounds.captions": 100,
     "runs.shapes.bounds.iwae_captions": 10, "runs.shapes.bounds.iwae_samples": 5,
-    "runs.shapes.sample.images": 2, "datasets.shapes.fetch.images.train": 200, "datasets.shapes.fetch.images.dev": 40,
+    "runs.shapes.retrieval.captions": 5, "runs.shapes.retrieval.shortlist": 10, "runs.shapes.similarity.captions": 3,
+    "runs.shapes.similarity.samples": 4, "runs.shapes.sample.images": 2, "datasets.shapes.fetch.images.train": 200, "datasets.shapes.fetch.images.dev": 40,
     "datasets.shapes.fetch.images.test": 40}
 
 

@@ -7,7 +7,7 @@ from tests.conftest import ROOT
 
 SMALL = """
 from dataclasses import replace
-from benchmarks import growth, step, table
+from benchmarks import growth, memory, step, table
 small = replace(step.MNIST, glimpses=2, height=20, width=20, align_units=8, infer_units=8, generate_units=8, latent=4)
 step.MNIST = table.MNIST = growth.MNIST = small
 step.CONFIGURATIONS["mnist"] = small, 23
@@ -35,8 +35,29 @@ def test_growth_a_sample_and_the_data_of_a_step():
     said = run("growth.SIZES, growth.PAPER = {'words': (3, 6)}, growth.PAPER | {'words': 3, 'batch': 2, 'canvas': 20, 'glimpses': 2}\n"
                "print(sorted(growth.measure(cpu)['words']))\n"
                "table.one_sample(cpu, captions=2)\n"
+               "table.CONFIGURATIONS.clear()\n"
+               "table.CONFIGURATIONS['mnist'] = small, 23\n"
+               "table.captured_steps(cpu)\n"
                "table.MNIST = replace(small, height=60, width=60)\n"
                "table.idle_share(cpu)\n")
     assert said.startswith("[3, 6]\n")
     assert "cpu: mnist, images of 2 captions" in said
+    assert "cpu: mnist, a captured step of 2, float32, against eager" in said
     assert "cpu: mnist, images and noise of a step" in said
+
+
+def test_memory_against_the_size_of_the_data(tmp_path):
+    said = run("memory.STEPS = 2\n"
+               "memory.write(memory.Path(memory.sys.argv[1]), 2000)\n"
+               "for where in ('file', 'memory'):\n"
+               "    memory.train(memory.Path(memory.sys.argv[1]), where)\n"
+               "memory.train = memory.measure = lambda count: {how: memory.Row(10**9, 1, 3, 4, 0.005, 0.006) for how in memory.HOW}\n"
+               "memory.SIZES, memory.sys.argv[1:] = (7, 9), [memory.sys.argv[1] + '.png']\n"
+               "memory.main()\n", str(tmp_path / "train.h5")).splitlines()
+    for line in said[:2]:
+        begun, peak, loading, batch, step = map(float, line.split())
+        assert 0 < begun < peak
+        assert loading > 0
+        assert 0 < batch < step
+    assert said[-1] == "| 9 | 1.00 | in memory | 3 | 2 | 4.00 | 5.0 | 6.0 |"
+    assert (tmp_path / "train.h5.png").stat().st_size > 1000

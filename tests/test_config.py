@@ -16,13 +16,13 @@ from dvc.utils.serialize import load_yaml
 import text2image
 from tests.conftest import ROOT
 from tests.small import TRAIN
+from text2image.classifiers.training import TrainClassifierConfig
 from text2image.config import MAX_SEED, from_mapping, parameter, shown
 from text2image.data.vocabulary import Vocabulary
 from text2image.errors import UserError
 from text2image.lookup import lookup
 from text2image.models.align_draw import AlignDRAW, AlignDRAWConfig
 from text2image.models.base import require_memory_to_train
-from text2image.results import bounds
 from text2image.results.sampling import SampleConfig
 from text2image.sharpening.comparison import SharpenConfig
 from text2image.sharpening.training import TrainSharpenerConfig
@@ -192,10 +192,16 @@ def test_every_block_of_params_yaml_is_in_range():
     blocks = [(lookup("sources", dataset_source(parameters, name), door, "").__dict__[door], block[stage], f"datasets.{name}.{stage}")
               for name, block in parameters["datasets"].items()
               for door, stage in (("FetchConfig", "fetch"), ("PrepareConfig", "preprocess"))]
-    of_runs = {"model": AlignDRAWConfig, "train": TrainConfig, "sample": SampleConfig, "bounds": bounds.Config,
-               "train_sharpener": TrainSharpenerConfig, "sharpen": SharpenConfig}
-    blocks += [(of_runs[stage], block, f"runs.{name}.{stage}") for name, run in parameters["runs"].items()
-               for stage, block in run.items()]
+    for name, block in parameters["datasets"].items():
+        if classifier := block.get("train_classifier"):
+            settings = lookup("classifiers", "words", "Settings", "").Settings if classifier["labels"] else None
+            blocks += [(settings, classifier["labels"], f"datasets.{name}.labels")] if settings else []
+            blocks.append((TrainClassifierConfig, classifier | {"labels": {}}, f"datasets.{name}.train_classifier"))
+    of_runs = {"train": TrainConfig, "sample": SampleConfig, "train_sharpener": TrainSharpenerConfig, "sharpen": SharpenConfig}
+    for name, run in parameters["runs"].items():
+        kind = lookup("models", model_kind(name), "Model", "").Config
+        blocks += [(kind if stage == "model" else of_runs.get(stage) or lookup("results", stage, "Config", "").Config, block, f"runs.{name}.{stage}")
+                   for stage, block in run.items()]
     tried = 0
     for cls, block, where in blocks:
         from_mapping(cls, block, where)
@@ -207,7 +213,8 @@ def test_every_block_of_params_yaml_is_in_range():
                     inner = inner[key]
                 inner[path[-1]] = value
                 if value == 1e-320 and path[-1] in ("canvas_init", "weight_decay", "beta1", "beta2", "decay", "dropout", "blend", "mse_weight",
-                                                    "momentum_growth", "max_momentum", "train", "dev", "test"):
+                                                    "momentum_growth", "max_momentum", "train", "dev", "test", "kl_warmup",
+                                                    "noise", "blur", "brightness", "rotate", "resize", "shear"):
                     continue  # as good as 0, which they may be
                 if value in (-1, -1e308) and path[-1] == "canvas_init" and value == -1:
                     continue
@@ -222,6 +229,12 @@ def dataset_source(parameters: dict, name: str) -> str:
     """The source of a dataset, from the comments where it is switched off."""
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     return re.search(rf"^    (?:# )?{name}: {{source: (\w+)", text, re.MULTILINE)[1]
+
+
+def model_kind(name: str) -> str:
+    """The kind of a run's model, likewise."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    return re.search(rf"^    (?:# )?{name}: {{dataset: \w+, model: (\w+)", text, re.MULTILINE)[1]
 
 
 def number_paths(block: dict, before: tuple = ()):

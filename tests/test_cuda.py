@@ -1,4 +1,5 @@
-"""The same code on a GPU, where there is one: a short training with a break, a bound, an image, at each precision."""
+"""The same code on a GPU, where there is one: a short training with a break, a bound, an image, at each precision; steps captured
+as CUDA graphs against eager ones, none of which waits."""
 
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from text2image.training import elbo
 from text2image.training.distributed import DistributedContext
 from text2image.training.progress import StepReport
 from text2image.training.resume import ResumableState
+from text2image.training.step import CapturedStep, EagerStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU here")
 GPU = torch.device("cuda")
@@ -33,8 +35,9 @@ def make(precision: devices.Precision = "float32") -> AlignDRAW:
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", [RMSPROP, ADAMW], ids=["rmsprop", "adamw"])
-def test_training_with_a_break_scoring_and_sampling(tmp_path, precision, optimizer):
-    config = replace(CONFIG, device="cuda", precision=precision, optimizer=optimizer, epoch_size=2000, epochs=2)
+@pytest.mark.parametrize("capture", ["auto", "off"])
+def test_training_with_a_break_scoring_and_sampling(tmp_path, precision, optimizer, capture):
+    config = replace(CONFIG, device="cuda", precision=precision, optimizer=optimizer, epoch_size=2000, epochs=2, capture=capture)
 
     def stop(report: StepReport) -> None:
         if report.step == 80:  # of 80; a GPU's steps are reported, and saved after it, every 20th: it is resumed at step 60
@@ -65,9 +68,76 @@ def test_the_bound_on_a_gpu_is_that_on_a_cpu():
     assert there == pytest.approx(here, rel=1e-5)
 
 
+def test_bounds_on_a_gpu_are_those_on_a_cpu():
+    """Their noise comes from the CPU: no number differs by more than rounding."""
+    scores = bounds.Config(captions=100, iwae_captions=50, iwae_samples=5, batch_size=50, seed=0, device="cuda")
+    model = make()
+    there = bounds.of_split(model, on_gpu(DEV), MEAN.to(GPU), scores, "dev")
+    here = bounds.of_split(model.cpu(), DEV, MEAN, scores, "dev")
+    for name in ("elbo", "kl"):
+        assert there[name]["mean"] == pytest.approx(here[name]["mean"], rel=1e-4)
+    assert there["iwae"]["bound"]["mean"] == pytest.approx(here["iwae"]["bound"]["mean"], rel=1e-4)
+    assert there["other_captions"]["difference"]["mean"] == pytest.approx(here["other_captions"]["difference"]["mean"], rel=1e-2)
+
+
 def test_images_are_the_same_on_every_device():
     here, there = TRAIN.shuffled(50, 200, "pictures"), on_gpu(TRAIN).shuffled(50, 200, "pictures")
     for i in range(len(here)):
         torch.testing.assert_close(there[i].images.cpu(), here[i].images, rtol=1e-6, atol=0)  # each divides its own way
         assert torch.equal((there[i].images.cpu() * 255).round(), (here[i].images * 255).round())
         assert torch.equal(here[i].words, there[i].words.cpu())
+
+
+def trained(config, data: datasets.Dataset) -> tuple[elbo.ELBOTrainer, list[torch.Tensor]]:
+    """A trainer after an epoch, and the sums of its steps."""
+    trainer = elbo.ELBOTrainer(make(config.precision), data, data, config, 1, DistributedContext(0, 1, GPU))
+    batches = trainer.batches(0)
+    return trainer, [trainer.step(batches, 0, i) for i in range(len(batches))]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("optimizer", [RMSPROP, ADAMW], ids=["rmsprop", "adamw"])
+@pytest.mark.parametrize(("clip", "checkpoint_every"), [("global", 0), ("per_tensor", 2)])
+def test_captured_steps_are_eager_ones_up_to_rounding(optimizer, precision, clip, checkpoint_every):
+    """Where capture fails there is a warning, which is an error here."""
+    config = replace(CONFIG, device="cuda", precision=precision, optimizer=optimizer, epoch_size=1020, clip=clip,
+                     checkpoint_every=checkpoint_every)
+    captured, sums = trained(config, on_gpu(TRAIN))
+    assert isinstance(captured.train_step, CapturedStep)
+    assert len(captured.train_step.replays) == 1
+    eager, expected = trained(replace(config, capture="off"), on_gpu(TRAIN))
+    assert type(eager.train_step) is EagerStep
+    tolerance = 1e-3 if precision == "float32" else 2e-2
+    torch.testing.assert_close(torch.stack(sums), torch.stack(expected), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("capture", ["auto", "off"])
+def test_no_step_waits_for_the_gpu(capture):
+    trainer, _ = trained(replace(CONFIG, device="cuda", capture=capture), on_gpu(TRAIN))  # nothing is done for the first time below
+    batches = trainer.batches(1)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for i in range(len(batches)):
+            trainer.step(batches, 1, i)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_memory_of_graphs_is_that_of_the_largest():
+    """Widths share a pool: four of them take little more than one."""
+    def taken(widths: int) -> int:
+        trainer, _ = trained(replace(CONFIG, device="cuda", epoch_size=500), on_gpu(TRAIN))
+        batch, noise = trainer.batches(0)[0], torch.randn(trainer.model.noise_shape(50), device=GPU)
+        for width in range(12, 12 + widths):
+            for _ in range(4):
+                words = torch.nn.functional.pad(batch.words, (0, width - 12), value=1)
+                trainer.train_step(batch._replace(words=words), noise, 0.001)
+        assert len(trainer.train_step.replays) == widths
+        del trainer
+        torch.cuda.empty_cache()
+        return torch.cuda.max_memory_reserved()
+
+    torch.cuda.reset_peak_memory_stats()
+    assert taken(4) < 2 * taken(1)
+

@@ -42,9 +42,10 @@ LONGEST_SHOWN = 120        # characters of a value in a message
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
-def parameter(*, ge: float | None = None, gt: float | None = None, lt: float | None = None, le: float | None = None) -> Any:
+def parameter(*, ge: float | None = None, gt: float | None = None, lt: float | None = None, le: float | None = None,
+              default: Any = dataclasses.MISSING) -> Any:
     """A dataclass field with a range: `ge` <= value, `gt` < value, value < `lt`, value <= `le`; of a tuple, of each item."""
-    return dataclasses.field(metadata={"ge": ge, "gt": gt, "lt": lt, "le": le})
+    return dataclasses.field(default=default, metadata={"ge": ge, "gt": gt, "lt": lt, "le": le})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(parameter, dataclasses.field))

@@ -13,7 +13,11 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def choose(device: Device) -> torch.device:
-    """The device that a parameter names; 'auto' is a GPU where there is one. Raises UserError without the GPU asked for."""
+    """The device that a parameter names; 'auto' is a GPU where there is one. Raises UserError without the GPU asked for.
+
+    TF32 is off from then on, unless `product_type` is asked for it: PyTorch would have convolutions in TF32.
+    """
+    allow_tf32(False)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("parameter 'device' is cuda, but PyTorch finds no GPU here: set it to auto or cpu, "
                         "or install a CUDA build of torch")
@@ -21,9 +25,15 @@ def choose(device: Device) -> torch.device:
 
 
 def product_type(precision: Precision) -> torch.dtype | None:
-    """The type of the large products for `AlignDRAW.precision`; sets TF32 for this process (the one place where)."""
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    """The type of the large products for `ImageModel.precision`; sets TF32 for this process."""
+    allow_tf32(precision == "tf32")
     return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def allow_tf32(allowed: bool) -> None:
+    """The one switch of TF32 on GPUs, for all of this process: matrix products and convolutions alike."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def keep_freed_memory() -> None:

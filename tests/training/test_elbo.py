@@ -17,6 +17,7 @@ from text2image.training import elbo
 from text2image.training.progress import StepReport
 from text2image.training.resume import ResumableState
 from text2image.training.schedules import DropSchedule
+from text2image.training.step import make_step
 from text2image.training.train_config import TrainConfig
 
 
@@ -48,6 +49,27 @@ def test_a_run_that_was_broken_off_ends_bit_for_bit_like_one_that_was_not(tmp_pa
     assert equal(whole[2], broken[2])
     assert [row.epoch for row in whole[1]] == ([0, 1, 2, 3] if init == "released_weights" else [1, 2, 3])
     assert repr(whole[1]) == repr(broken[1]), "nan in the training of epoch 0 is not equal to itself"
+
+
+def test_the_weight_of_the_kl_rises_evenly_and_is_then_1():
+    config = replace(CONFIG, epochs=4, kl_warmup=0.5)
+    assert [config.kl_weight(done) for done in (0, 0.5, 1, 2, 3.9)] == [0, 0.25, 0.5, 1, 1]
+    assert CONFIG.kl_weight(0) == 1
+
+
+def test_a_step_weighs_the_kl():
+    """Without its KL a step leaves alone what only the KL teaches; with all of it the step is the plain one."""
+    batch, noise = TRAIN.shuffled(50, 50, "kl")[0], seeds.noise((4, 50, 8), "kl", device="cpu")
+    ends = []
+    for warmup, weight in ((0.0, 1.0), (0.5, 1.0), (0.5, 0.25), (0.5, 0.0)):
+        model = make()
+        make_step(model, replace(CONFIG, kl_warmup=warmup), ALONE)(batch, noise, 0.01, weight)
+        ends.append(model.state_dict())
+    plain, whole, part, none = ends
+    assert equal(plain, whole)
+    assert not equal(part, whole)
+    assert torch.equal(none["prior.weight"], make().state_dict()["prior.weight"])
+    assert not torch.equal(part["prior.weight"], none["prior.weight"])
 
 
 def test_no_epochs_score_the_start(tmp_path):

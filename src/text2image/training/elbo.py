@@ -105,12 +105,12 @@ class ELBOTrainer:
 
     def state_dict(self) -> dict[str, Any]:
         """The model, its optimizer, and the best weights so far."""
-        return {"model": self.model.state_dict(), "optimizer": self.train_step.optimizer.state_dict(), "best": self.best}
+        return {"model": self.model.state_dict(), "optimizer": self.train_step.state_dict(), "best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self.model.load_state_dict(state["model"])
-        self.train_step.optimizer.load_state_dict(state["optimizer"])
+        self.train_step.load_state_dict(state["optimizer"])
         self.best = state["best"]
 
     def row(self, values: tuple[Any, ...]) -> History:
@@ -128,7 +128,7 @@ class ELBOTrainer:
         done = epoch + i / len(batches)
         self.learning_rate = self.config.schedule.rate(self.config.learning_rate, done, self.config.epochs)
         noise = _noise(self.model, batches.sizes[i], self.context, self.seed, "noise", epoch, i)
-        return self.train_step(batches[i], noise, self.learning_rate)
+        return self.train_step(batches[i], noise, self.learning_rate, self.config.kl_weight(done))
 
     def status(self, totals: Tensor, batches: Batches, done: int) -> str:
         """The mean ELBO of the epoch so far."""

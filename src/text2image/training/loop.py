@@ -79,7 +79,7 @@ def run(trainer: Trainer, epochs: int, saved: ResumableState, context: Distribut
     epoch = first = steps = 0
     totals = torch.zeros(trainer.sums, dtype=torch.float64, device=context.device)
     history: list[Any] = []
-    state = saved.load()
+    state = context.broadcast(saved.load() if context.rank == 0 else None)  # other hosts have an older one, or none
     if state is not None:
         trainer.load_state_dict(state["trainer"])
         epoch, first, steps = state["epoch"], state["next_batch"], state["steps"]

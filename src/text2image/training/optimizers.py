@@ -21,8 +21,8 @@ class RMSpropConfig:
     eps: float = parameter(ge=1e-30, le=1)    # inside the root
     takes_sparse: ClassVar[bool] = True       # gradients of the rows of a table that were looked up
 
-    def make(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        """The optimizer of `parameters`."""
+    def make(self, parameters: Iterable[nn.Parameter], learning_rate: float, capturable: bool = False) -> torch.optim.Optimizer:
+        """The optimizer of `parameters`; it can always be captured."""
         return RMSprop(parameters, learning_rate, self.decay, self.eps)
 
 
@@ -37,10 +37,10 @@ class AdamWConfig:
     weight_decay: float = parameter(ge=0, le=1000)
     takes_sparse: ClassVar[bool] = False
 
-    def make(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        """The optimizer of `parameters`."""
+    def make(self, parameters: Iterable[nn.Parameter], learning_rate: float, capturable: bool = False) -> torch.optim.Optimizer:
+        """The optimizer of `parameters`. `capturable`: the number of steps lies on the device, a GPU."""
         return torch.optim.AdamW(parameters, learning_rate, (self.beta1, self.beta2), self.eps, self.weight_decay,
-                                 foreach=True)
+                                 foreach=True, capturable=capturable)
 
 
 OptimizerConfig = RMSpropConfig | AdamWConfig
@@ -86,14 +86,17 @@ class RMSprop(torch.optim.Optimizer):
                 w = parameters[int(index)]
                 self.state[w]["last"] = saved["last"].to(w.device, torch.int64, copy=True)
 
-    def _step_dense(self, weights: list[Tensor], gradients: list[Tensor], lr: float, decay: float, eps: float,
+    def _step_dense(self, weights: list[Tensor], gradients: list[Tensor], lr: float | Tensor, decay: float, eps: float,
                     **_: Any) -> None:
         squares = [self.state[w]["mean_square"] for w in weights]
         torch._foreach_mul_(squares, decay)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - decay)
         roots = torch._foreach_add(squares, eps)
         torch._foreach_sqrt_(roots)
-        torch._foreach_addcdiv_(weights, gradients, roots, -lr)
+        if isinstance(lr, Tensor):  # on the device, so that a captured step finds each time's
+            torch._foreach_addcdiv_(weights, torch._foreach_mul(gradients, -lr), roots)
+        else:
+            torch._foreach_addcdiv_(weights, gradients, roots, -lr)
 
     def _step_rows(self, w: Tensor, gradient: Tensor, lr: float, decay: float, eps: float, **_: Any) -> None:
         state, rows, values = self.state[w], gradient.indices()[0], gradient.values()
@@ -119,7 +122,8 @@ def clip_gradients(model: nn.Module, how: Literal["global", "per_tensor"], max_n
             gradients.append(w.grad.values())
         elif w.grad is not None:
             gradients.append(w.grad)
-    norms = list(torch._foreach_norm(gradients))
+    norms = torch.stack(torch._foreach_norm(gradients))
     if how == "global":
-        norms = [torch.linalg.vector_norm(torch.stack(norms))] * len(gradients)
-    torch._foreach_mul_(gradients, [(max_norm / norm).clamp(max=1) for norm in norms])
+        norms = torch.linalg.vector_norm(norms)
+    scales = (max_norm / norms).clamp(max=1)
+    torch._foreach_mul_(gradients, scales if how == "global" else list(scales.unbind()))

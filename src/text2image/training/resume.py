@@ -12,6 +12,7 @@ goes when the run is done.
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from textwrap import shorten
@@ -42,12 +43,14 @@ def _sha256(path: Path) -> str:
 class ResumableState:
     """The folder `root/name-fingerprint`, held by this process alone; use it as a context.
 
-    Of several processes at one run the first holds the folder; the others are `read_only`: they load, and write nothing.
+    Of several processes at one run the first holds the folder; the others are `read_only`: they write nothing.
     """
 
     def __init__(self, root: Path, name: str, digest: str, read_only: bool = False):
         self.path = root / f"{name}-{digest[:12]}"
         self.read_only = read_only
+        self.earlier_seconds = 0.0  # of the processes that the loaded state comes from, as far as it was saved
+        self._begun = time.monotonic()
         self._saved: str | None = None  # the digest of the state that is there, as it was when it was saved or loaded
 
     def __enter__(self) -> "ResumableState":
@@ -85,6 +88,7 @@ class ResumableState:
         except Exception as error:
             raise self._damaged(shorten(str(error), 200)) from error
         self._saved = found
+        self.earlier_seconds = state.pop("seconds", 0.0)
         return state
 
     def save(self, state: dict[str, Any]) -> None:
@@ -93,7 +97,7 @@ class ResumableState:
             return
         with atomic_write(self._state) as partial:
             with partial.open("wb") as file:
-                torch.save(state, file)
+                torch.save(state | {"seconds": self.earlier_seconds + time.monotonic() - self._begun}, file)
             digest = _sha256(partial)
             with atomic_write(self._digests) as digests:
                 digests.write_text("".join(f"{known}\n" for known in (digest, self._saved) if known), encoding="ascii")

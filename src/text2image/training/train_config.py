@@ -29,6 +29,14 @@ class TrainConfig:
     checkpoint_every: int = parameter(ge=0, le=10**4)  # gradient checkpointing: a state kept for so many glimpses; 0: all kept
     device: Device
     precision: Precision
+    capture: Literal["auto", "off"] = "auto"       # auto: on a GPU, a step as one CUDA graph for each width of captions
+
+    # The KL's weight rises evenly from 0 to 1 over this share of the epochs (Bowman et al., 2016); 0: it is 1 throughout.
+    kl_warmup: float = parameter(ge=0, le=1, default=0.0)
+
+    def kl_weight(self, done: float) -> float:
+        """The weight of the KL after `done` epochs."""
+        return min(1.0, done / (self.kl_warmup * self.epochs)) if self.kl_warmup else 1.0
 
     def validate(self, where: str) -> None:
         """Raise UserError where the rate would rise, or no caption could be short and long enough."""
