@@ -1,5 +1,7 @@
 """Batches of captions from the prepared format."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from tests.small import TRAIN
 from text2image.data import datasets
 from text2image.data.datasets import CaptionedImages
 from text2image.errors import UserError
+from text2image.files.mapped_rows import MappedRows
 
 
 def test_batches_of_captions():
@@ -61,3 +64,50 @@ def test_buckets_of_neighbouring_lengths_are_padded_to_one_width():
         assert torch.equal(words, (torch.arange(words.shape[1]) < own[:, None]) * (image[:, None] + 1))
         seen += image.tolist()
     assert sorted(seen) == list(range(110))
+
+
+def test_a_large_split_stays_in_its_file_and_gives_the_same_batches(tmp_path, monkeypatch):
+    """Mapped or in memory: the same images, words and lengths, bit for bit, filtered and in buckets too."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 8, 110)
+    captions = ((np.arange(7) < lengths[:, None]) * rng.integers(1, 50, (110, 7))).astype(np.int32)
+    image_of_caption = rng.integers(0, 55, 110)
+    for images in (rng.integers(0, 256, (55, 3, 5, 2), np.uint8), rng.random((55, 3, 5, 2)).astype(np.float32)):
+        for name, size in (("small", 1 << 30), ("large", 1)):
+            monkeypatch.setattr(datasets, "MAPPED_FROM", size)
+            datasets.write_images(tmp_path / name, images, captions, lengths, image_of_caption)
+        small, large = (datasets.load(tmp_path / name) for name in ("small", "large"))
+        assert isinstance(small.images, torch.Tensor)
+        assert isinstance(large.images, MappedRows)
+        assert isinstance(large.captions, MappedRows)
+        assert small.shape == large.shape == (3, 5, 2)
+        for one, other in ((small, large), (small.filter_by_length(3, 6), large.filter_by_length(3, 6))):
+            for bucket in (1, 4):
+                for here, there in ((data.shuffled(10, 0, 1, bucket=bucket) for data in (one, other)),
+                                    (data.sequential(10, 30, bucket) for data in (one, other))):
+                    assert here.sizes == there.sizes
+                    for i in range(len(here)):
+                        for ours, theirs in zip(here[i], there[i], strict=True):
+                            assert ours is theirs is None or torch.equal(ours, theirs)
+                            assert ours is None or ours.dtype == theirs.dtype
+                        assert there[i].words.is_contiguous()
+
+
+def test_a_large_split_takes_no_memory(tmp_path, monkeypatch):
+    """What a process keeps of it: lengths, the order of a pass, and a batch."""
+    monkeypatch.setattr(datasets, "MAPPED_FROM", 1)
+    count, block = 20_000, np.full((1000, 3, 32, 32), 7, np.uint8)
+
+    class Images:
+        shape, dtype = (count, *block.shape[1:]), block.dtype
+
+        def __iter__(self):
+            return (block for _ in range(count // len(block)))
+
+    words = np.ones((count, 12), np.int32)
+    datasets.write_images(tmp_path / "train.h5", Images(), words, np.full(count, 12), np.arange(count))
+    tracemalloc.start()
+    batches = datasets.load(tmp_path / "train.h5").shuffled(100, 0, 1)
+    assert all((batches[i].images == 7 / 255).all() for i in range(len(batches)))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 22 < Images.shape[0] * block[0].nbytes // 10
+    tracemalloc.stop()

@@ -16,20 +16,23 @@ from PIL import Image
 
 from tests.files.test_object_arrays import mixed, python2_table
 from tests.files.test_pickles import python2
+from tests.models import sentences
 from tests.models.small import PRIMES
 from tests.sharpening import released_files
-from tests.sources import test_coco
+from tests.sources import test_binarized_mnist, test_coco
+from text2image.classifiers import network as classifiers
+from text2image.classifiers.network import Classifier, ClassifierConfig
 from text2image.data import sharpening_files, toronto_arrays
 from text2image.data.mnist_captions import VOCABULARY, Grammar
 from text2image.files import image_files, released_arrays
 from text2image.files.image_files import ImageFormat
 from text2image.files.object_arrays import ObjectTable
-from text2image.models import checkpoints
+from text2image.models import checkpoints, sentence_encoders
 from text2image.models.align_draw import AlignDRAW
 from text2image.models.checkpoints import Checkpoint
 from text2image.sharpening import generator
 from text2image.sharpening.generator import Sharpener, SharpenerConfig
-from text2image.sources import coco, folder, mnist, sharpening
+from text2image.sources import binarized_mnist, coco, folder, mnist, sharpening
 from text2image.training.resume import ResumableState
 
 
@@ -148,7 +151,10 @@ def readers(place: Path) -> list[Reader]:
     model = AlignDRAW(PRIMES, len(VOCABULARY))
     model.reset(torch.Generator().manual_seed(3))
     checkpoint = _in_file(place / "m", "model.safetensors", lambda path: checkpoints.save(path, Checkpoint(model, VOCABULARY, Grammar.from_seed(5))))
+    views = ClassifierConfig("words", 3, 5, 6, (2, 3), 1, 4, ((0, 0), (1, 2)), 4, 4, ("dog", "grass"))
+    classifier = _in_file(place / "c", classifiers.FILE, lambda path: classifiers.save(path.parent, Classifier(views)))
     sharpener = _in_file(place / "m", "s.safetensors", lambda path: generator.save(path, Sharpener(SharpenerConfig(3, 4, 5, 6, 2, (3, 5), 2, "x"))))
+    encoder = _in_file(place / "m", sentence_encoders.FILE, lambda path: sentence_encoders.save(path.parent, sentences.filled(sentences.CAPTION_ENCODER.make(5))))
     csvs = ["image,caption\na.png,a red dog\nb/c.png,\"a cat, asleep\"\na.png,\"two\nlines\"\n", "caption,other,image\r\nx,y,z.png\r\n\"q\"\"q\",,é.jpg\r\n"]
     for packed in (True, False):
         test_coco.make(place / f"packed-{packed}", packed=True)
@@ -158,7 +164,7 @@ def readers(place: Path) -> list[Reader]:
     with ResumableState(place, "run", "f" * 64) as work:
         work.save({"step": 3, "weights": torch.arange(50.0), "history": [(1, 0.5)]})
         state = (work.path / "state.pt").read_bytes()
-    config = [name.encode() for name in (*PRIMES.__dataclass_fields__, "kernels", "factor", "language", "filters", "version", "digest")]
+    config = [name.encode() for name in (*PRIMES.__dataclass_fields__, "kernels", "factor", "language", "filters", "version", "digest", "units", "kind")]
     metadata = [*BRACKETS, *config, b'\\"', b"F32", b"F64", b"data_offsets", b"shape", b"__metadata__"]
     return [
         Reader("dictionary.pkl", mappings[0], toronto_arrays.read_dictionary, PICKLES, weight=4),
@@ -171,13 +177,17 @@ def readers(place: Path) -> list[Reader]:
         Reader("t10k-labels-idx1-ubyte.gz", idx, _read_idx, [], gzip.compress),
         Reader("t10k-images-idx3-ubyte.gz", idx, _read_idx, [], gzip.compress),
         Reader("mnist.h5", [_hdf5(digits), _hdf5(digits, chunks=True, compression="gzip", shuffle=True)], mnist.read_h5, HDF5, weight=2),
+        Reader("binarized_mnist_test.amat", [test_binarized_mnist.TEST], lambda path: binarized_mnist.read(path, 3),
+               [b"0", b"1", b" ", b"\n", b"\r\n", b"\0", b"\xff", b"0 1 " * 400, test_binarized_mnist.TEST[:binarized_mnist.LINE]]),
         Reader("aligndraw.h5", [_hdf5(weights), _hdf5(weights, chunks=True, compression="gzip", fletcher32=True)], released_arrays.read, HDF5, weight=2),
         Reader("gan.hdf5", [_hdf5(network), _hdf5(network, chunks=True, compression="gzip")], sharpening.read_gan, HDF5),
         Reader("uni_skip.npz", [_bytes(lambda file: np.savez(file, **gru)), _bytes(lambda file: np.savez_compressed(file, **gru))],
                lambda path: sharpening.read_weights("uni", path), [*NPY, b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"]),
         Reader("dictionary.txt", ["\n".join([*released_files.WORDS, ""]).encode()], sharpening_files.read_dictionary, [b"UNK", b"\n", b"\xff"]),
         Reader("model.safetensors", [checkpoint], checkpoints.load, metadata, weight=2),
+        Reader("model.safetensors", [classifier], lambda path: classifiers.load(path.parent), metadata, weight=2),
         Reader("sharpener.safetensors", [sharpener], lambda path: generator.load(path.parent), metadata, weight=2),
+        Reader(sentence_encoders.FILE, [encoder], lambda path: sentence_encoders.load_into(sentences.CAPTION_ENCODER.make(5), path.parent), metadata),
         Reader("captions.csv", [text.encode() for text in csvs], _read_table, [b'"', b",", b"\n", b"\r", b"\0", b";", b"\t", b"../", b"\\", b"\xef\xbb\xbf",
                                                                          b"x" * 200_000, b"image", b"caption", b"\xcc\x83"], weight=2),
         Reader("captions.json", [json.dumps(test_coco.captions_of("val2014")).encode()], _coco(place / "packed-False", "captions_val2014.json"), JSON),

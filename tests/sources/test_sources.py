@@ -12,7 +12,7 @@ from text2image.errors import UserError
 from text2image.lookup import lookup, names
 
 PARAMETERS = load_yaml(str(ROOT / "params.yaml"))
-SOURCE_OF = {"digits": "digits", "shapes": "shapes", "mnist": "mnist", "coco": "toronto", "coco_released": "toronto", "coco_images": "coco",
+SOURCE_OF = {"digits": "digits", "shapes": "shapes", "mnist": "mnist", "binarized_mnist": "binarized_mnist", "coco": "toronto", "coco_released": "toronto", "coco_images": "coco",
              "flickr8k": "toronto", "folder": "folder", "sharpening": "sharpening"}
 
 
@@ -45,7 +45,7 @@ def test_every_dataset_of_the_parameters_is_one_of_its_source(dataset):
 
 
 def test_a_source_that_there_is_not():
-    with pytest.raises(UserError, match=r"'pipeline\.datasets\.x\.source' is 'shape'; it takes one of coco, digits, .*: did you mean 'shapes'\?"):
+    with pytest.raises(UserError, match=r"'pipeline\.datasets\.x\.source' is 'shape'; it takes one of binarized_mnist, coco, .*: did you mean 'shapes'\?"):
         lookup("sources", "shape", "FetchConfig", "parameter 'pipeline.datasets.x.source'")
 
 

@@ -13,6 +13,9 @@ A bank of digits, from which images are composed as they are needed (text2image.
     labels            (N,) uint8
 
 and as attributes the grammar and the layout. Beside the splits lies vocabulary.json: words in id order.
+
+Images and captions of a small split are packed, and are read into memory. Those of a large one (MAPPED_FROM) lie in the file
+in one piece each, and are read from there batch by batch.
 """
 
 import copy
@@ -35,9 +38,11 @@ from text2image.data.mnist_captions import Grammar
 from text2image.errors import UserError
 from text2image.files.atomic import require_room
 from text2image.files.image_blocks import ImageBlocks
+from text2image.files.mapped_rows import MappedRows
 from text2image.seeds import numpy_generator
 
 FORMAT = "text2image prepared 2"
+MAPPED_FROM = 1 << 30  # bytes of a split's images and captions: from here on they stay in the file when they are used
 BYTES_OF_SCENE = 100  # at least: of a scene of digits, and the words of its caption
 
 
@@ -72,18 +77,34 @@ class Batches:
 
 
 class CaptionedImages:
-    """Images with captions of any length, held on `device`; arrays as in a split of the prepared format."""
+    """Images with captions of any length, held on `device`, or in their file until a batch needs them; arrays as in a split of
+    the prepared format."""
 
-    def __init__(self, images: np.ndarray, captions: np.ndarray, lengths: np.ndarray, image_of_caption: np.ndarray,
-                 device: torch.device | str = "cpu"):
-        self.images = torch.from_numpy(images).to(device)
-        self.captions = torch.from_numpy(captions.astype(np.int64)).to(device)
-        self.lengths, self.image_of_caption = lengths, image_of_caption
+    def __init__(self, images: np.ndarray | MappedRows, captions: np.ndarray | MappedRows, lengths: np.ndarray,
+                 image_of_caption: np.ndarray, device: torch.device | str = "cpu"):
+        self.images = images if isinstance(images, MappedRows) else torch.from_numpy(images).to(device)
+        self.captions = captions if isinstance(captions, MappedRows) else torch.from_numpy(captions.astype(np.int64)).to(device)
+        self.lengths, self.image_of_caption, self.device = lengths, image_of_caption, torch.device(device)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        return tuple(self.images.shape[1:])  # type: ignore[return-value]
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def images_at(self, indices: Tensor) -> Tensor:
+        """Some images by their numbers (B,) int64: (B, C, H, W) float32 in [0, 1], on the device."""
+        return as_float(_rows(self.images, indices.cpu(), indices.to(self.device)))
+
+    def word_ids(self) -> Tensor:
+        """All captions, (M, L) int64, zero padded, on the CPU."""
+        every = torch.arange(len(self.lengths))
+        return _rows(self.captions, every, every.to(self.device)).cpu().long()
+
+    def words_at(self, row: int) -> Tensor:
+        """The words of one caption, (1, L) int64, without padding, on the device."""
+        at = torch.tensor([row])
+        return _rows(self.captions, at, at.to(self.device))[:, :int(self.lengths[row])].contiguous().long()
 
     def filter_by_length(self, min_words: int, max_words: int) -> "CaptionedImages":
         """Only the captions of `min_words` to `max_words` words. Raises UserError where there is none."""
@@ -91,7 +112,8 @@ class CaptionedImages:
         if not kept.any():
             raise UserError(f"no caption has {min_words} to {max_words} words: change train.min_words or train.max_words")
         part = copy.copy(self)
-        part.captions = self.captions[torch.from_numpy(kept).to(self.captions.device)]
+        part.captions = (self.captions.select(kept) if isinstance(self.captions, MappedRows) else
+                         self.captions[torch.from_numpy(kept).to(self.device)])
         part.lengths, part.image_of_caption = self.lengths[kept], self.image_of_caption[kept]
         return part
 
@@ -116,20 +138,25 @@ class CaptionedImages:
         return [group[i:i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
 
     def _batches(self, parts: list[np.ndarray], bucket: int) -> Batches:
-        longest = self.captions.shape[1]
+        longest, device = self.captions.shape[1], self.device
+        sizes = tuple(len(part) for part in parts)
+        ends = np.cumsum(sizes)
+        order = np.concatenate([*parts, np.empty(0, np.int64)])
+        rows, image_index, lengths = (torch.from_numpy(part.astype(np.int64)) for part in (
+            order, self.image_of_caption[order], self.lengths[order]))
+        rows_there, images_there, lengths_there = (send(part, device) for part in (rows, image_index, lengths))  # at once
 
         def get(i: int) -> Batch:
-            rows, device = parts[i], self.captions.device
-            image_index = torch.from_numpy(self.image_of_caption[rows].astype(np.int64))
-            width = -(-int(self.lengths[rows[0]]) // bucket) * bucket
-            words = self.captions[torch.from_numpy(rows).to(device), :width]
-            images = as_float(self.images[image_index.to(device)])
+            here = slice(int(ends[i]) - sizes[i], int(ends[i]))
+            width = -(-int(lengths[here.start]) // bucket) * bucket
+            words = _rows(self.captions, rows[here], rows_there[here])[:, :width].contiguous().long()
+            images = as_float(_rows(self.images, image_index[here], images_there[here]))
             if bucket == 1:
-                return Batch(images, words, image_index)
-            lengths = torch.from_numpy(self.lengths[rows].astype(np.int64)).to(device)
-            return Batch(images, torch.nn.functional.pad(words, (0, max(0, width - longest))), image_index, lengths)
+                return Batch(images, words, image_index[here])
+            words = torch.nn.functional.pad(words, (0, max(0, width - longest)))
+            return Batch(images, words, image_index[here], lengths_there[here])
 
-        return Batches(tuple(len(part) for part in parts), get)
+        return Batches(sizes, get)
 
 
 class CaptionedDigits:
@@ -155,8 +182,9 @@ class CaptionedDigits:
         """`size` fresh images (0: as many as digits), of captions that are not held out. All captions have one length."""
         size = size or len(self.labels)
         require_memory(size * BYTES_OF_SCENE, f"the scenes of {size:,} images")
-        scenes = self.grammar.draw_scenes(size, self.labels, self.layout, False, *stream)
-        words = mnist_captions.words(scenes).to(self.digits.device)
+        drawn = self.grammar.draw_scenes(size, self.labels, self.layout, False, *stream)
+        words = send(mnist_captions.words(drawn), self.digits.device)
+        scenes = mnist_captions.Scenes(*(send(part, self.digits.device) for part in drawn))  # at once, not batch by batch
 
         def get(i: int) -> Batch:
             rows = slice(i * batch_size, min((i + 1) * batch_size, size))
@@ -180,6 +208,16 @@ class CaptionedDigits:
 Dataset = CaptionedImages | CaptionedDigits
 
 
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the host on a device, which the host does not wait for."""
+    return values if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
+
+
+def _rows(array: Tensor | MappedRows, rows: Tensor, rows_there: Tensor) -> Tensor:
+    """Rows by their numbers, which are here and there: where the array is, or from its file."""
+    return array[rows.numpy()] if isinstance(array, MappedRows) else array[rows_there]
+
+
 def as_float(images: Tensor) -> Tensor:
     """uint8 as float32 in [0, 1]; floats as they are."""
     return images.float().div_(255) if images.dtype == torch.uint8 else images
@@ -193,13 +231,14 @@ def write_images(path: Path, images: np.ndarray | ImageBlocks, captions: np.ndar
     with h5py.File(path, "w") as h5:
         h5.attrs["format"] = FORMAT
         h5.attrs["kind"] = "images"
-        chunks = (min(images.shape[0], 64), *images.shape[1:])
-        stored = h5.create_dataset("images", images.shape, images.dtype, chunks=chunks, compression="gzip")
+        packed = {"compression": "gzip"} if room < MAPPED_FROM else {}
+        chunks = {"chunks": (min(images.shape[0], 64), *images.shape[1:])} if packed else {}
+        stored = h5.create_dataset("images", images.shape, images.dtype, **chunks, **packed)
         row = 0
         for block in (images,) if isinstance(images, np.ndarray) else images:
             stored[row:row + len(block)] = block
             row += len(block)
-        h5.create_dataset("captions", data=captions, compression="gzip")
+        h5.create_dataset("captions", data=captions, **packed)
         h5["lengths"], h5["image_of_caption"] = lengths.astype(np.int32), image_of_caption.astype(np.int32)
 
 
@@ -226,6 +265,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> Dataset:
                 return CaptionedDigits(
                     h5["digits"][()], h5["labels"][()], Grammar.of(json.loads(h5.attrs["grammar"]), f"{path}: grammar"),
                     from_mapping(Layout, json.loads(h5.attrs["layout"]), f"{path}: layout"), device)
-            return CaptionedImages(h5["images"][()], h5["captions"][()], h5["lengths"][()], h5["image_of_caption"][()], device)
+            images, captions = (MappedRows(path, h5[name], device) if MappedRows.can_map(h5[name]) else h5[name][()]
+                                for name in ("images", "captions"))
+            return CaptionedImages(images, captions, h5["lengths"][()], h5["image_of_caption"][()], device)
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: not readable as prepared data ({error}); run `dvc repro` to prepare it again") from error

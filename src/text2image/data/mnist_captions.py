@@ -50,6 +50,10 @@ class Scenes(NamedTuple):
         """Some of them."""
         return Scenes(*(part[rows] for part in self))
 
+    def to(self, device: torch.device) -> "Scenes":
+        """The same on a device."""
+        return Scenes(*(part.to(device) for part in self))
+
 
 @dataclass(frozen=True)
 class Grammar:
@@ -102,25 +106,36 @@ class Grammar:
         weight = shares[rows[:, 1]] * np.where(rows[:, 0] < TWO_DIGITS, shares[rows[:, 2]], 1.0)
         if not weight.sum():
             raise UserError(f"no caption is {'held out' if held_out else 'left to train on'}: change the seed or the bank")
-        drawn = rows[rng.choice(len(rows), count, p=weight / weight.sum())]
-        order = np.argsort(labels, kind="stable")
-        starts = np.searchsorted(labels[order], np.arange(11))
-        sizes = np.maximum(np.diff(starts), 1)
-        digits = drawn[:, 1:]
-        within = (rng.random(digits.shape) * sizes[digits]).astype(np.int64)
-        source = order[np.minimum(starts[digits] + within, len(labels) - 1)]
-        spans = np.zeros((len(TEMPLATES), 2, 2, 2), np.int64)  # template, digit, axis, min and max
-        for k, places in enumerate(PLACES):
-            for d in range(2):
-                for axis, name in enumerate(places[min(d, len(places) - 1)]):
-                    spans[k, d, axis] = getattr(layout, name).min, getattr(layout, name).max
-        span = spans[drawn[:, 0]]                                              # (N, 2, 2, 2)
-        offset = rng.integers(span[..., 0], span[..., 1] + 1)
-        two = np.flatnonzero(drawn[:, 0] < TWO_DIGITS)
-        # Side by side (or one above the other) two digits share the row (or column) of the first.
-        shared = np.where(drawn[two, 0] < TWO_DIGITS // 2, 0, 1)
-        offset[two, 1, shared] = offset[two, 0, shared]
-        return Scenes(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (drawn[:, 0], digits, source, offset)))
+        return place(rows[rng.choice(len(rows), count, p=weight / weight.sum())], labels, layout, rng)
+
+    def trained_in_other_wording(self, template: int, first: int, second: int) -> bool:
+        """Whether a caption's other wording was trained on: templates 2 j and 2 j + 1 of two digits show the same scene."""
+        return template < TWO_DIGITS and not self.is_held_out(template ^ 1, first, second)
+
+
+def place(drawn: np.ndarray, labels: np.ndarray, layout: Layout, rng: np.random.Generator) -> Scenes:
+    """Scenes of the captions `drawn`, (N, 3) template, first and second digit: which digits of the bank, and where.
+
+    labels (N,) are those of the bank; a digit that it has none of is one of another label.
+    """
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(11))
+    sizes = np.maximum(np.diff(starts), 1)
+    digits = drawn[:, 1:]
+    within = (rng.random(digits.shape) * sizes[digits]).astype(np.int64)
+    source = order[np.minimum(starts[digits] + within, len(labels) - 1)]
+    spans = np.zeros((len(TEMPLATES), 2, 2, 2), np.int64)  # template, digit, axis, min and max
+    for k, places in enumerate(PLACES):
+        for d in range(2):
+            for axis, name in enumerate(places[min(d, len(places) - 1)]):
+                spans[k, d, axis] = getattr(layout, name).min, getattr(layout, name).max
+    span = spans[drawn[:, 0]]                                              # (N, 2, 2, 2)
+    offset = rng.integers(span[..., 0], span[..., 1] + 1)
+    two = np.flatnonzero(drawn[:, 0] < TWO_DIGITS)
+    # Side by side (or one above the other) two digits share the row (or column) of the first.
+    shared = np.where(drawn[two, 0] < TWO_DIGITS // 2, 0, 1)
+    offset[two, 1, shared] = offset[two, 0, shared]
+    return Scenes(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (drawn[:, 0], digits, source, offset)))
 
 
 def caption(template: int, first: int, second: int) -> str:
@@ -144,18 +159,39 @@ def words(scenes: Scenes) -> Tensor:
     return ids
 
 
+def scenes_of(ids: Tensor) -> np.ndarray:
+    """The captions (N, 12) as template, first and second digit, (N, 3); the second is 0 where a template names one.
+
+    Raises UserError where one is no caption of the grammar.
+    """
+    ids = ids.cpu()
+    digits = (ids >= _ZERO) & (ids < _ZERO + 10)
+    if ids.shape[1:] != _WORDS.shape[1:]:
+        raise UserError(f"captions of MNIST have {WORDS} words, these have {ids.shape[1]}")
+    same = (ids.masked_fill(digits, _ZERO)[:, None] == _WORDS).all(2)          # (N, 8)
+    if not same.any(1).all():
+        wrong = VOCABULARY.decode(ids[int((~same.any(1)).int().argmax())].tolist())
+        raise UserError(f"'{' '.join(wrong)}' is no caption of MNIST with captions")
+    template = same.int().argmax(1)
+    rows, last = torch.arange(len(ids)), torch.cat([_SECOND, _FIRST[TWO_DIGITS:]])
+    first, second = (ids[rows, at[template]] - _ZERO for at in (_FIRST, last))
+    return torch.stack([template, first, second * (template < TWO_DIGITS)], 1).numpy()
+
+
 def compose(scenes: Scenes, bank: Tensor, size: int) -> Tensor:
     """The scenes' images, (N, 1, size, size) uint8, on the bank's device; bank (M, S, S) uint8.
 
     The second digit lies over the first where they meet, with its background (create-captions.py:44).
     """
-    side = bank.shape[-1]
+    scenes = scenes.to(bank.device)
     count = len(scenes.template)
     images = bank.new_zeros(count, size, size)
-    steps = torch.arange(side, device=bank.device)
-    two = torch.nonzero(scenes.template < TWO_DIGITS).flatten()
-    for d, chosen in enumerate((torch.arange(count), two)):
-        row, column = (scenes.offset[chosen, d, axis].to(bank.device)[:, None] + steps for axis in (0, 1))
-        at = chosen.to(bank.device)
-        images[at[:, None, None], row[:, :, None], column[:, None, :]] = bank[scenes.source[chosen, d].to(bank.device)]
+    steps = torch.arange(bank.shape[-1], device=bank.device)
+    at = torch.arange(count, device=bank.device)[:, None, None]
+    two = (scenes.template < TWO_DIGITS)[:, None, None]
+    for d in range(2):
+        row, column = (scenes.offset[:, d, axis, None] + steps for axis in (0, 1))
+        place = at, row[:, :, None], column[:, None, :]
+        # A digit alone is written over itself: which scenes have two is not read, so that a GPU need not be waited for.
+        images[place] = bank[scenes.source[:, d]] if d == 0 else torch.where(two, bank[scenes.source[:, d]], images[place])
     return images.unsqueeze(1)
