@@ -17,7 +17,8 @@ def measure(parameters: dict[str, Any], metric: str, run: str, dataset: str) -> 
     module = lookup("results", metric, "measure", "the metric")
     config = stage.config(module.Config, parameters, "runs", run, metric)
     devices.keep_freed_memory()
-    subject = Subject.load(Path("models") / run / "model.safetensors", Path("data/prepared") / dataset)
+    subject = Subject.load(Path("models") / run / "model.safetensors", Path("data/prepared") / dataset,
+                           Path("models/classifiers") / dataset)
     stage.write_result(run, metric, module.measure(config, subject))
 
 

@@ -1,4 +1,5 @@
-"""sharpen: images that a run has drawn, sharpened, into sharpened/<run>, and images of dev, to compare with real ones.
+"""sharpen: images that a run has drawn, sharpened, into sharpened/<run>; images of dev, to compare with real ones; and the
+bounds of every split, before and after.
 
 The arrays go into data/sharpened/<run>.npz. The sharpener is one trained for the run, or the authors' own, converted.
 """
@@ -12,14 +13,14 @@ from torch import Tensor
 
 from pipeline import stage
 from text2image import devices
-from text2image.data import datasets
 from text2image.files import atomic
 from text2image.lookup import lookup
 from text2image.models import checkpoints
 from text2image.results import figures, sampling
 from text2image.results.scores import Scores
-from text2image.sharpening import generator
-from text2image.sharpening.comparison import SharpenConfig, compare
+from text2image.results.subject import Subject
+from text2image.sharpening import comparison, generator
+from text2image.sharpening.comparison import SharpenConfig
 from text2image.sharpening.generator import energy, make_coarse
 
 DEV_IN_GRID = 8  # images
@@ -32,7 +33,8 @@ def sharpen(parameters: dict[str, Any], run: str, dataset: str, folder: str, con
     sharpener = generator.load(Path(folder)).to(device)
     checkpoint = checkpoints.load(Path("models") / run / "model.safetensors")
     checkpoint.model.to(device)
-    dev = datasets.load(Path("data/prepared") / dataset / "dev.h5", device)
+    splits = Subject(checkpoint, Path("data/prepared") / dataset).splits(config.device)
+    dev = splits["dev"]
     before, captions = sampling.load_samples(Path("data/samples") / f"{run}.npz")
     for shape in (before.shape[2:], dev.shape):
         sharpener.check(tuple(shape), f"{folder}/{generator.FILE}")
@@ -61,7 +63,10 @@ def sharpen(parameters: dict[str, Any], run: str, dataset: str, folder: str, con
             np.savez_compressed(partial, captions=np.array(captions), before=before.cpu().numpy(), after=after.cpu().numpy())
     stage.write_result(run, "sharpen", {
         "samples": scores.summary(),
-        "dev": compare(sharpener, vectors, dev.sequential(config.batch_size, config.dev_size))})
+        "dev": comparison.compare(sharpener, vectors, dev.sequential(config.batch_size, config.dev_size)),
+        "bounds": {split: comparison.bound(checkpoint.model, sharpener, vectors,
+                                           data.sequential(config.batch_size, config.bound_captions), config.seed, split,
+                                           "sharpened bound") for split, data in splits.items()}})
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ def test_a_pixel_of_the_smaller_picture_is_a_mean():
 
 
 def encoder(channels: int, height: int, width: int, preset: str = "paper") -> CaptionEncoder:
-    sizes = AlignDRAWConfig(channels, height, width, 1, 3, 2, 2, 2, 2, 2, 2, 0.5, 0.0, preset)
+    sizes = AlignDRAWConfig(channels=channels, height=height, width=width, glimpses=1, language_units=3, align_units=2, infer_units=2,
+                            generate_units=2, latent=2, read_window=2, write_window=2, init_std=0.5, canvas_init=0.0, preset=preset)
     model = AlignDRAW(sizes, 9)
     model.reset(seeds.torch_generator(1, "weights"))
     return model.caption_encoder

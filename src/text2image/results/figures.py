@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -101,3 +102,74 @@ def attention_plot(path: Path, canvases: np.ndarray, alphas: np.ndarray, caption
         heat.set_xticks(glimpses, [str(g + 1) for g in glimpses], fontsize=7)
     axes[-1].set_xlabel("glimpse", fontsize=8)
     _save(figure, path)
+
+
+def exchange_plot(path: Path, groups: Sequence[tuple[Sequence[str], np.ndarray]]) -> None:
+    """Captions in which a word is exchanged, and what was drawn of them with the same noise: in a column nothing else differs.
+
+    groups: captions and their images (captions, n, C, H, W) in [0, 1]. The words that a group's captions do not share stand
+    in brackets.
+    """
+    titles = [title for captions, _ in groups for title in mark_exchanged(captions)]
+    grid(path, np.concatenate([images for _, images in groups]), titles)
+
+
+def mark_exchanged(captions: Sequence[str]) -> list[str]:
+    """Captions of equally many words with brackets around those words that differ between them; others as they are."""
+    rows = [caption.split() for caption in captions]
+    if len({len(row) for row in rows}) != 1:
+        return list(captions)
+    differs = [len(set(column)) > 1 for column in zip(*rows, strict=True)]
+    return [" ".join(f"[{word}]" if changed else word for word, changed in zip(row, differs, strict=True)) for row in rows]
+
+
+class AttendedWord(NamedTuple):
+    """A word of a caption, and where the model wrote while it attended to it."""
+
+    caption: str
+    word: str
+    canvases: np.ndarray  # (T, C, H, W) in [0, 1]
+    windows: np.ndarray   # (T, 4): left, top, right, bottom in pixels
+    share: np.ndarray     # (T,): of the word's attention
+    where: np.ndarray     # (H, W) in [0, 1]
+
+
+def words_plot(path: Path, words: Sequence[AttendedWord]) -> None:
+    """A row a word: the glimpses, brighter the more the word was attended to, with their write windows; last the final image
+    with the places that were written to meanwhile in colour."""
+    shown = as_bytes(np.stack([word.canvases for word in words]))  # (words, T, H, W, 3)
+    glimpses = np.unique(np.linspace(0, shown.shape[1] - 1, min(shown.shape[1], 10)).round().astype(int))
+    width = STRIP_WIDTH / (len(glimpses) + 1.2)
+    row_height = max(width * shown.shape[2] / shown.shape[3], 0.25)
+    first = [number == 0 or words[number - 1].caption != word.caption for number, word in enumerate(words)]
+    figure = Figure(figsize=(STRIP_WIDTH + 0.8, row_height * len(words) + 0.3 * sum(first)), layout="constrained")
+    axes = figure.subplots(len(words), 2, squeeze=False, gridspec_kw={"width_ratios": (len(glimpses), 1)})
+    for (strip, overlay), word, images, starts in zip(axes, words, shown, first, strict=True):
+        strip.imshow(_tile(_lit(images[glimpses], word.share[glimpses], word.windows[glimpses])), interpolation="nearest")
+        overlay.imshow(_tile(_coloured(images[-1], word.where)[None]), interpolation="nearest")
+        strip.text(-0.01, 0.5, word.word, transform=strip.transAxes, ha="right", va="center", fontsize=8)
+        if starts:
+            strip.set_title(word.caption, fontsize=9, loc="left", pad=3)
+        strip.axis("off")
+        overlay.axis("off")
+    _save(figure, path)
+
+
+def _lit(images: np.ndarray, share: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """(n, H, W, 3): images as bright as their shares (n,), the largest of them whole, with the edges of their windows."""
+    light = np.sqrt(share / max(share.max(), 1e-12))  # of the root: half the attention is still seen
+    lit = (images * (0.15 + 0.85 * light)[:, None, None, None]).astype(np.uint8)
+    for image, box, weight in zip(lit, windows, light, strict=True):
+        picture = Image.fromarray(image)
+        left, top, right, bottom = box.round().astype(int).tolist()
+        colour = tuple(int(part * (0.15 + 0.85 * weight)) for part in INK)
+        ImageDraw.Draw(picture).rectangle((left, top, max(right, left + 1), max(bottom, top + 1)), outline=colour)
+        image[:] = np.asarray(picture)
+    return lit
+
+
+def _coloured(image: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """(H, W, 3): an image in grey, with INK as strong as `where` (H, W), whose largest value is as strong as it gets."""
+    strength = 0.7 * (where / max(where.max(), 1e-12))[..., None]
+    grey = image.mean(-1, keepdims=True)
+    return (grey * (1 - strength) + np.array(INK) * strength).round().astype(np.uint8)

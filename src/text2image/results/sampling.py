@@ -34,6 +34,14 @@ class SampleConfig:
     seed: int = parameter(ge=0, le=MAX_SEED)            # image n of a caption comes from seed + n
     scale: int = parameter(ge=1, le=512)                # of a pixel in the animation
     device: Device
+    exchanges: tuple[tuple[str, ...], ...] = ()         # captions that differ in a word, drawn with the same noise
+
+    def validate(self, where: str) -> None:
+        """Raise UserError for a list of `exchanges` that compares nothing."""
+        for i, captions in enumerate(self.exchanges):
+            if len(captions) < 2:
+                raise UserError(f"parameter '{where}.exchanges[{i}]' has {len(captions)} captions; give two or more to "
+                                "compare, or leave the list out")
 
 
 def check(model: ImageModel, captions: Sequence[Sequence[int]], config: SampleConfig) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from text2image import devices
 from text2image.data import datasets
-from text2image.data.datasets import CaptionedDigits, Dataset
+from text2image.data.datasets import CaptionedDigits, CaptionedImages, Dataset
 from text2image.data.vocabulary import Vocabulary
 from text2image.devices import Device
 from text2image.errors import UserError
@@ -21,15 +21,23 @@ SPLITS = ("train", "dev", "test", "test_held_out")
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint and its dataset, of the same words and the same held-out captions."""
+    """A checkpoint and its dataset, of the same words and the same held-out captions; and the classifier of that dataset."""
 
     checkpoint: Checkpoint
     prepared: Path
+    classifier: Path | None = None  # its folder, where a metric reads one
+
+    @property
+    def classifier_folder(self) -> Path:
+        """The folder of the dataset's classifier. Raises UserError where none was named."""
+        if self.classifier is None:
+            raise UserError(f"no classifier of {self.prepared.name} is named, and this metric needs one")
+        return self.classifier
 
     @classmethod
-    def load(cls, checkpoint: Path, prepared: Path) -> "Subject":
+    def load(cls, checkpoint: Path, prepared: Path, classifier: Path | None = None) -> "Subject":
         """Read the checkpoint. Raises UserError where it was trained on other data than that of the folder `prepared`."""
-        subject = cls(checkpoints.load(checkpoint), prepared)
+        subject = cls(checkpoints.load(checkpoint), prepared, classifier)
         train = datasets.load(prepared / "train.h5")
         same_words = Vocabulary.load(prepared / "vocabulary.json").words == subject.checkpoint.vocabulary.words
         grammar = train.grammar if isinstance(train, CaptionedDigits) else None
@@ -43,3 +51,10 @@ class Subject:
         """The splits that there are, on a device; not every dataset has all: no test split of 56x56 images is published."""
         return {split: datasets.load(self.prepared / f"{split}.h5", devices.choose(device)) for split in SPLITS
                 if split in ("train", "dev") or (self.prepared / f"{split}.h5").exists()}
+
+
+def test_splits(subject: Subject, device: Device) -> dict[str, CaptionedImages]:
+    """Images that were not trained on: test and test_held_out, or dev where there is no test split."""
+    splits = subject.splits(device)
+    names = [name for name in SPLITS if name.startswith("test") and name in splits] or ["dev"]
+    return {name: data for name in names if isinstance(data := splits[name], CaptionedImages)}
