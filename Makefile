@@ -15,17 +15,25 @@ FUZZ_SEED ?= 0
 
 HEX := [0-9a-f]
 
-.PHONY: reproduce draw test fuzz lint bench report docs clean-state
+.PHONY: reproduce draw web site test fuzz lint bench web-bench web-film report docs clean-state
 reproduce: $(READY)  ## train and score the runs that params.yaml switches on, from nothing
 	$(PULL)
 	$(RUN) dvc repro
-	$(RUN) python -m pipeline.report
+	$(RUN) python -m pipeline.table
 
 # As it was given: neither make nor the shell reads what it holds.
 draw: export TEXT2IMAGE_CAPTION := $(value CAPTION)
 draw: $(READY)  ## images of CAPTION by the model that comes with a clone, into drawn/
 	$(PULL)
 	$(RUN) python -m pipeline.draw $(PRETRAINED) "$$TEXT2IMAGE_CAPTION"
+
+web: $(READY)  ## the page that draws captions in the browser, on 127.0.0.1
+	$(PULL)
+	$(RUN) PYTHONPATH=src python -m pipeline.site --serve
+
+site: $(READY)  ## the page with its models as a folder for any static host: site/
+	$(PULL)
+	$(RUN) PYTHONPATH=src python -m pipeline.site
 
 test: $(READY)  ## the whole suite
 	$(RUN) python -m pytest
@@ -40,11 +48,21 @@ lint: $(READY)  ## style and types
 bench: $(READY)  ## what a training step, an image and a batch of data cost
 	$(RUN) PYTHONPATH=src python -m benchmarks.table
 
-docs: $(READY)  ## README.md and docs/ from results/ and samples/
-	$(RUN) python -m pipeline.report --docs
+web-bench: $(READY)  ## what the page takes to draw, in Chromium, beside PyTorch
+	$(PULL)
+	$(RUN) PYTHONPATH=src python -m benchmarks.web
 
-report: $(READY)  ## the table of bounds, and where the images lie
-	$(RUN) python -m pipeline.report
+web-film: $(READY)  ## the pictures of docs/web.md, and its film of a visit
+	$(PULL)
+	$(RUN) PYTHONPATH=src python -m tests.web.film
+
+docs: $(READY)  ## README.md and docs/ from results/ and samples/
+	$(RUN) PYTHONPATH=src python -m pipeline.report
+	$(RUN) python -m pipeline.docs
+
+report: $(READY)  ## report/index.html of all that was measured and drawn, and the table of bounds
+	$(RUN) PYTHONPATH=src python -m pipeline.report
+	$(RUN) python -m pipeline.table
 
 clean-state:  ## forget the state of unfinished runs
 	rm -rf "$${TEXT2IMAGE_STATE:-state}"/fetch-* \

@@ -1,4 +1,4 @@
-"""sample: images from captions, into samples/<run>: a grid, an animation, the words attended to.
+"""sample: images from captions, into samples/<run>: a grid, an animation, the words attended to, and where it wrote meanwhile.
 
 The arrays that they are made of go into data/samples/<run>.npz.
 """
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
 from pipeline import stage
@@ -17,11 +18,13 @@ from text2image.errors import UserError
 from text2image.files import atomic
 from text2image.models import checkpoints
 from text2image.models.checkpoints import Checkpoint
-from text2image.results import figures, sampling
-from text2image.results.sampling import SampleConfig
+from text2image.results import figures, sampling, word_attention
+from text2image.results.figures import AttendedWord
+from text2image.results.sampling import SampleConfig, Samples
 
 IN_ANIMATION = 12  # captions
 IN_STRIPS = 4
+WORDS_IN_STRIPS = 8  # of a caption
 
 
 def sample(parameters: dict[str, Any], run: str, captions_file: str) -> None:
@@ -45,6 +48,9 @@ def draw(out: Path, checkpoint: Checkpoint, config: SampleConfig) -> dict[str, A
     captions = [*config.captions, *held_out]
     ids = [checkpoint.vocabulary.encode(caption) for caption in captions]
     sampling.check(model, ids, config)
+    exchanged = [checkpoint.vocabulary.encode(caption) for captions in config.exchanges for caption in captions]
+    if exchanged:
+        sampling.check(model, exchanged, config)
     drawn = sampling.draw(model, ids, config.images, config.seed, device)
     titles = [*config.captions, *(f"{caption}  (held out of training)" for caption in held_out)]
     figures.grid(out / "grid.png", drawn.images, titles)
@@ -54,8 +60,36 @@ def draw(out: Path, checkpoint: Checkpoint, config: SampleConfig) -> dict[str, A
         strips = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), IN_STRIPS)).round().astype(int))
         figures.attention_plot(out / "attention.png", drawn.canvases[:, strips], drawn.alphas[:, strips],
                                [checkpoint.vocabulary.decode(ids[i]) for i in strips])
+        draw_words(out / "words.png", drawn, {int(i): checkpoint.vocabulary.decode(ids[i]) for i in strips[:3]})
+    if config.exchanges:
+        draw_exchanges(out / "exchanged.png", checkpoint, config, device)
     arrays = {name: value for name, value in drawn._asdict().items() if value is not None}
     return {"captions": np.array(captions), "words": pad(ids)[0], "seed": config.seed} | arrays
+
+
+def draw_words(path: Path, drawn: Samples, captions: dict[int, list[str]]) -> None:
+    """Where the model wrote while it attended to each content word of `captions`, rows of `drawn` and their words; nothing
+    for a model without windows or attention, or where no caption has a content word."""
+    if drawn.alphas is None or drawn.windows is None:
+        return
+    found = []
+    for row, words in captions.items():
+        alphas, windows = drawn.alphas[:, row], drawn.windows[:, row]
+        share = word_attention.share_of_glimpses(alphas)
+        where = word_attention.maps(alphas, windows, *drawn.images.shape[-2:])
+        found += [AttendedWord(" ".join(words), words[k], drawn.canvases[:, row], windows, share[:, k], where[k])
+                  for k in word_attention.content_words(words)[:WORDS_IN_STRIPS]]
+    if found:
+        figures.words_plot(path, found)
+
+
+def draw_exchanges(path: Path, checkpoint: Checkpoint, config: SampleConfig, device: torch.device) -> None:
+    """The paper's experiment: captions that differ in a word, drawn with the same noise."""
+    groups = []
+    for captions in config.exchanges:
+        ids = [checkpoint.vocabulary.encode(caption) for caption in captions]
+        groups.append((captions, sampling.draw(checkpoint.model, ids, config.images, config.seed, device).images))
+    figures.exchange_plot(path, groups)
 
 
 def read_captions(path: Path) -> list[str]:

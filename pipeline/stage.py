@@ -1,13 +1,21 @@
-"""What every stage shares: its parameters, its outputs, and one clear line when something is wrong.
+"""What every stage shares: its parameters, its outputs, one clear line when something is wrong, and a note of what made it.
 
 A stage is run as `PYTHONPATH=src python -m pipeline.NAME KEY ...` from the repository's root, so that an
 experiment in a copy of the repository runs the copy's own code.
+
+What made a result (command, Git revision, seconds, machine) is noted in results/made/<stage>-<key>.json. It is no output of
+the stage: it differs at every run, and an output that differs would make everything after it stale. Git has it, as it has the
+results, and stage `report` alone depends on it.
 """
 
+import hashlib
 import inspect
 import json
 import os
+import platform
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -22,27 +30,37 @@ from text2image.errors import UserError
 from text2image.files import atomic
 
 STATE = "TEXT2IMAGE_STATE"
+MADE = Path("results/made")
+DECIDES = ("src", "pipeline", "captions", "params.yaml", "dvc.yaml")  # with the data, what a result comes from
 T = TypeVar("T")
 
 output_folder = outputs.replaced
+_written: list[Path] = []  # by this process, of what Git keeps
 
 
-def main(script: str, work: Callable[..., None], stage_of: Callable[..., str] | None = None) -> NoReturn:
+def main(script: str, work: Callable[..., float | None], stage_of: Callable[..., str] | None = None,
+         noted: bool = True) -> NoReturn:
     """Run `work(parameters, *command-line arguments)` of the module `script`, as the stage that `stage_of` names by the
     arguments: by default that of the script's name and the first argument, fetch@digits.
 
-    Exits with 0, or with 1 (130 when interrupted) after one line on standard error.
+    `work` returns the seconds of earlier processes whose work it went on from, if there were any. What made the result is
+    `noted` beside it. Exits with 0, or with 1 (130 when interrupted) after one line on standard error.
     """
     def run() -> None:
+        begun = time.monotonic()
         if not Path(text2image.__file__).is_relative_to(Path.cwd()):
             raise UserError(f"text2image was imported from {Path(text2image.__file__).parent}, not from this repository: "
                             f"run as `PYTHONPATH=src python -m pipeline.{script} ...` from its root")
         arguments, wanted = sys.argv[1:], list(inspect.signature(work).parameters)[1:]
         if len(arguments) != len(wanted):
             raise UserError(f"usage: python -m pipeline.{script} {' '.join(wanted).upper()}; `dvc repro` gives them")
-        parameters = _parameters(stage_of(*arguments) if stage_of else f"{script}@{arguments[0]}")
+        stage = stage_of(*arguments) if stage_of else f"{script}@{arguments[0]}"
+        parameters = _parameters(stage)
         outputs.require_elsewhere(parameters, state_folder())
-        work(parameters, *arguments)
+        code = revision()
+        earlier = work(parameters, *arguments) or 0.0
+        if noted and os.environ.get("RANK", "0") == "0":  # of several processes of torchrun the first
+            _note(stage, " ".join(("python -m", f"pipeline.{script}", *arguments)), code, earlier + time.monotonic() - begun)
 
     failures.run(run, "interrupted; `dvc repro` goes on from what was saved last")
 
@@ -55,6 +73,48 @@ def _parameters(stage: str) -> dict[str, Any]:
         raise UserError(f"{stage}: {error}; `dvc stage list` names the stages, README.md says how to switch one on") from error
     except (ValueError, RecursionError) as error:  # of a number with thousands of digits, of blocks a thousand deep
         raise UserError(f"params.yaml: not readable ({shown(str(error))})") from error
+
+
+def _note(stage: str, command: str, code: str, seconds: float) -> None:
+    """Write what made the stage's result, and by which digests it is known that it is still this result that lies there."""
+    digests = {path.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in _written if path.is_file()}
+    write_json(MADE / f"{stage.replace('@', '-')}.json", {
+        "stage": stage, "command": command, "revision": code, "seconds": round(seconds, 1), "machine": machine(),
+        "results": digests})
+
+
+def revision() -> str:
+    """The Git revision of the code and parameters, with a + where they differ from it; empty where there is none."""
+    head = _git("rev-parse", "--short=10", "HEAD")
+    return head + "+" if head and _git("status", "--porcelain", "--", *DECIDES) else head
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(("git", *arguments), capture_output=True, text=True, errors="replace", timeout=60)
+    except (OSError, subprocess.TimeoutExpired):  # no Git here, or one that waits for something
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def machine() -> dict[str, Any]:
+    """The processor and its cores, the GPU that was used and the version of PyTorch, if any were."""
+    found: dict[str, Any] = {"processor": _processor(), "cores": os.cpu_count() or 0, "python": platform.python_version()}
+    torch = sys.modules.get("torch")  # not every stage imports it
+    if torch is not None:
+        found["torch"] = str(torch.__version__)
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # macOS
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def block(parameters: Mapping[str, Any], path: Sequence[str]) -> Any:
@@ -85,6 +145,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, with the same bytes on every system."""
     with atomic.atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
+    _written.append(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

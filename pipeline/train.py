@@ -24,15 +24,15 @@ from text2image.training.resume import ResumableState, fingerprint
 from text2image.training.train_config import TrainConfig
 
 
-def train(parameters: dict[str, Any], run: str, dataset: str, model: str) -> None:
-    """Train a model of the kind `model`, in the processes that there are."""
+def train(parameters: dict[str, Any], run: str, dataset: str, model: str) -> float:
+    """Train a model of the kind `model`, in the processes that there are. Returns the seconds of a run that it went on from."""
     config = stage.config(TrainConfig, parameters, "runs", run, "train")
     with init_distributed(config.device) as context:
-        train_in(context, config, parameters, run, Path("data/prepared") / dataset, model)
+        return train_in(context, config, parameters, run, Path("data/prepared") / dataset, model)
 
 
 def train_in(context: DistributedContext, config: TrainConfig, parameters: dict[str, Any], run: str, prepared: Path,
-             kind: str) -> None:
+             kind: str) -> float:
     """As `train`, in one process of the world that `context` describes."""
     seed = stage.seed(parameters)
     module = lookup("models", kind, "Model", f"parameter 'pipeline.runs.{run}.model'")
@@ -48,16 +48,18 @@ def train_in(context: DistributedContext, config: TrainConfig, parameters: dict[
         load_released_weights(model, prepared, run)
     else:
         model.reset(seeds.torch_generator(seed, "weights"))  # on the CPU: the same weights on every device
+        model.load_frozen(prepared)
     model.to(context.device)
     model.precision = devices.product_type(config.precision)
     grammar = data.grammar if isinstance(data, CaptionedDigits) else None
     digest = fingerprint([run, kind, asdict(model_config), asdict(config), seed], [*prepared.iterdir(), *stage.code_files()])
+    context.require_same(digest, "code, parameters and data")
     hidden = context.rank > 0  # the first process writes, and shows
     with ResumableState(stage.state_folder(), run, digest, read_only=hidden) as state:
         with ProgressBar(run, elbo.total_steps(data, config), hidden) as bar:
             history, best = elbo.train(model, data, dev, config, seed, state, context, bar.show)
         if hidden:
-            return
+            return state.earlier_seconds
         summary = elbo.summarize(history, model)
         with stage.output_folder(Path("models") / run) as out:
             checkpoints.save(out / "last.safetensors", Checkpoint(model, vocabulary, grammar))
@@ -71,6 +73,7 @@ def train_in(context: DistributedContext, config: TrainConfig, parameters: dict[
         # DVC copies the models into its cache next; until there is room for that, the run is not done.
         atomic.require_room(Path.cwd(), sum(file.stat().st_size for file in (Path("models") / run).iterdir()))
         state.discard()
+        return state.earlier_seconds
 
 
 def load_released_weights(model: ImageModel, prepared: Path, run: str) -> None:

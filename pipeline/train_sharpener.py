@@ -20,8 +20,9 @@ from text2image.training.progress import ProgressBar
 from text2image.training.resume import ResumableState, fingerprint
 
 
-def train_sharpener(parameters: dict[str, Any], run: str, dataset: str) -> None:
-    """Train a generator against a discriminator, conditioned on the caption encoder of the run's model."""
+def train_sharpener(parameters: dict[str, Any], run: str, dataset: str) -> float:
+    """Train a generator against a discriminator, conditioned on the caption encoder of the run's model. Returns the seconds
+    of a run that it went on from."""
     seed = stage.seed(parameters)
     config = stage.config(TrainSharpenerConfig, parameters, "runs", run, "train_sharpener")
     prepared, trained = Path("data/prepared") / dataset, Path("models") / run / "model.safetensors"
@@ -50,6 +51,7 @@ def train_sharpener(parameters: dict[str, Any], run: str, dataset: str) -> None:
         # DVC copies the sharpener into its cache next; until there is room for that, the run is not done.
         atomic.require_room(Path.cwd(), sum(file.stat().st_size for file in (Path("models/sharpeners") / run).iterdir()))
         state.discard()
+        return state.earlier_seconds
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ name goes through text2image.lookup.
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+METRICS = ("bounds", "caption_accuracy", "retrieval", "similarity")  # stages of pipeline/measure.py
 PACKAGES = {"text2image": ROOT / "src" / "text2image", "pipeline": ROOT / "pipeline"}
 
 
@@ -39,6 +41,7 @@ def statements(node: ast.AST, top: bool) -> Iterator[ast.AST]:
             yield from statements(child, top)
 
 
+@cache
 def imported(path: Path, top: bool = True) -> set[Path]:
     """The files of ours that one file imports, packages on the way included."""
     names = set()
@@ -69,20 +72,30 @@ def packages_of(path: Path) -> set[Path]:
 
 def doors(stage: str, item: dict[str, str]) -> set[Path]:
     """What a stage looks up by name for an item of its foreach: modules of src/text2image."""
-    by_name = {"source": "sources", "model": "models", "conditioning": "sharpening"}
-    looked_up = {"fetch": ("source",), "preprocess": ("source",), "train": ("model",), "sample": ("model",), "bounds": ("model",),
-                 "train_sharpener": (), "sharpen": ("conditioning",), "evaluate": ()}[stage]
+    by_name = {"source": "sources", "model": "models", "conditioning": "sharpening", "encoder": "sentences",
+               "labels": "classifiers"}
+    looked_up = {"fetch": ("source",), "preprocess": ("source",), "train": ("model",), "sample": ("model",),
+                 **dict.fromkeys(METRICS, ("model",)), "diversity": ("model",), "train_sharpener": (),
+                 "sharpen": ("conditioning",), "evaluate": (), "report": (), "add_sentence_encoder": ("encoder",),
+                 "train_classifier": ("labels",), "caption_accuracy": ("model", "labels")}[stage]
     names = [f"{by_name[key]}/{item[key]}" for key in looked_up]
-    if stage == "bounds":
-        names.append("results/bounds")
+    if stage in METRICS:
+        names.append(f"results/{stage}")
     if stage == "train" and item["model"] == "align_draw":
         names.append("models/released")   # where train.init is released_weights
     if stage in ("train_sharpener", "sharpen"):
         names.append("models/align_draw")  # whose caption encoder conditions the sharpener
+    if stage == "add_sentence_encoder":
+        names += ["models/align_draw", "models/noalign"]  # whose caption encoder may be the one
     return {PACKAGES["text2image"] / f"{name}.py" for name in names}
+
+
+# What a template lists for all of its items and some alone run: a template has one list, in which only a path can vary.
+BESIDE = {"report": {"src/text2image/results/page.html"}}  # files of the package that a stage reads and that are no modules
+LISTED_FOR_SOME = {"train": {"src/text2image/models/released.py"}}
 
 
 def needs(stage: str, item: dict[str, str]) -> set[str]:
     """All files of ours that a stage runs for an item: what its script imports, and what it looks up by name."""
-    script = "measure" if stage == "bounds" else stage
-    return closure(ROOT / "pipeline" / f"{script}.py", *doors(stage, item))
+    script = "measure" if stage in METRICS else stage
+    return closure(ROOT / "pipeline" / f"{script}.py", *doors(stage, item)) | BESIDE.get(stage, set())

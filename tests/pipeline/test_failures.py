@@ -89,18 +89,19 @@ def test_a_file_where_a_folder_belongs_is_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", ["{", '{"dev": {"elbo": {"mean": 1}}}'])
-@pytest.mark.parametrize("arguments", [(), ("--docs",)])
-def test_a_report_of_damaged_results_is_one_line(pulled, tmp_path, arguments, content):
+@pytest.mark.parametrize("script", ["report", "table", "docs"])
+def test_a_report_of_damaged_results_is_one_line(pulled, tmp_path, script, content):
     copy = pulled.copy(tmp_path / "text2image")
     (copy.path / "results/digits/bounds.json").write_text(content)
     before = copy.read("README.md")
-    said = copy.stage("report", *arguments, code=1)
+    said = copy.stage(script, code=1)
     assert said.startswith("error: ") and said.count("\n") == 1 and said.endswith(" makes it again\n")
     assert copy.read("README.md") == before
+    assert not (copy.path / "report").exists()
 
 
 def test_a_reader_that_has_enough_ends_it_quietly(pulled):
-    done = subprocess.run(["sh", "-c", "python -m pipeline.report; echo $? >&2"], cwd=pulled.path, env=pulled.environment | {"PYTHONPATH": "src"},
+    done = subprocess.run(["sh", "-c", "python -m pipeline.table; echo $? >&2"], cwd=pulled.path, env=pulled.environment | {"PYTHONPATH": "src"},
                           stdout=_closed_pipe(), stderr=subprocess.PIPE, text=True, timeout=120)
     assert done.stderr == "141\n"
 
@@ -154,7 +155,7 @@ def test_a_checkpoint_is_called_missing_only_where_there_is_none(tmp_path):
 
 
 def test_the_report_in_a_locale_of_ascii(pulled):
-    assert "| digits | -37.63 \\xb1 0.44 |" in pulled.run("python", "-m", "pipeline.report", **ASCII)
+    assert "| digits | -37.63 \\xb1 0.44 |" in pulled.stage("table", **ASCII)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")

@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 
-from pipeline import report
+from pipeline import docs, table
 from tests.conftest import ROOT
 from tests.documents import blocks
 from tests.pipeline.test_dvc_yaml import everything_on
+from text2image.results import page, record, tables
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXTENDING = ROOT / "docs/extending.md"  # it names files and stages that its reader makes
@@ -27,11 +28,12 @@ def test_the_table_is_that_of_the_metrics(checkout, tmp_path, monkeypatch):
     checkout.run("git", "clone", "-q", str(ROOT), str(tmp_path / "clone"))
     monkeypatch.chdir(tmp_path / "clone")
     committed = (tmp_path / "clone/README.md").read_text(encoding="utf-8")
-    for block, on in (("report", True), ("recorded", False)):
-        assert report.replace_block(committed, block, report.as_markdown(report.table(on))) == committed
-    assert (tmp_path / "clone/docs/results.md").read_text(encoding="utf-8") == report.results_document()
+    found, on, others = table.read()
+    for block, names in (("report", on), ("recorded", others)):
+        assert docs.replace_block(committed, block, tables.as_markdown(record.summary(found, names))) == committed
+    assert (tmp_path / "clone/docs/results.md").read_text(encoding="utf-8") == page.markdown(found)
     card = (tmp_path / "clone/pretrained/README.md").read_text(encoding="utf-8")
-    assert report.replace_block(card, "bounds", report.as_markdown(report.card_table())) == card
+    assert docs.replace_block(card, "bounds", docs.card_tables(found)) == card
 
 
 def test_the_graph_is_that_of_the_pipeline(checkout):
@@ -90,7 +92,7 @@ def test_switching_mnist_on_by_an_experiment(checkout, tmp_path):
 def test_the_makefile_installs_once_and_then_reproduces(checkout, tmp_path):
     copy = checkout.copy(tmp_path / "text2image")
     said = copy.run("make", "-n", "reproduce")
-    assert said.index("-m venv .venv") < said.index("pip install") < said.index("dvc repro") < said.index("pipeline.report")
+    assert said.index("-m venv .venv") < said.index("pip install") < said.index("dvc repro") < said.index("pipeline.table")
     (copy.path / ".venv").mkdir()
     (copy.path / ".venv/ready").touch()
     assert "pip install" not in copy.run("make", "-n", "test")

@@ -32,7 +32,7 @@ def sharpened(short, tmp_path_factory) -> Repository:
     def build(path: Path) -> None:
         repository = short.copy(path)
         repository.set_parameters({f"runs.shapes.train_sharpener.{name}": value for name, value in SMALL.items()} | {
-            "runs.shapes.sharpen.dev_size": 30, "pipeline.sharpeners.shapes": {"dataset": "shapes", "remote": ""},
+            "runs.shapes.sharpen.dev_size": 30, "runs.shapes.sharpen.bound_captions": 20, "pipeline.sharpeners.shapes": {"dataset": "shapes", "remote": ""},
             "pipeline.sharpened.shapes": {"dataset": "shapes", "sharpener": OWN, "conditioning": "h_lang", "remote": ""}})
         said = repository.dvc("repro", "sharpen@shapes", "evaluate@shapes")
         assert "sharpener shapes: epoch 1  step " in said
@@ -64,6 +64,10 @@ def test_what_training_and_sharpening_leave(sharpened):
     assert metrics["samples"]["images"] == before.shape[0] * before.shape[1]
     assert metrics["dev"]["captions"] == 30
     assert metrics["dev"]["coarse_error"] == metrics["dev"]["real_energy"]
+    assert set(metrics["bounds"]) == {"train", "dev", "test"}
+    for numbers in metrics["bounds"].values():
+        assert numbers["captions"] == 20
+        assert numbers["sharpened_elbo"]["mean"] != numbers["elbo"]["mean"] < 0 < numbers["difference"]["se"]
     assert metrics["dev"]["sharpened_error"]["mean"] > 0 < metrics["dev"]["sharpened_error"]["se"]
     trained = json.loads(sharpened.read("results/shapes/train_sharpener.json"))
     assert trained["epochs"] == 1
@@ -142,7 +146,7 @@ def theirs(copy, tmp_path) -> tuple[Repository, str]:
     copy.set_parameters({"pipeline.datasets.sharpening": {"source": "sharpening", "remote": "scratch"},
                          "pipeline.sharpened.shapes": {"dataset": "shapes", "sharpener": THEIRS, "conditioning": "skip_thoughts", "remote": ""},
                          "pipeline.sharpened.digits": {"dataset": "digits", "sharpener": THEIRS, "conditioning": "skip_thoughts", "remote": ""},
-                         "runs.digits.sharpen": {"dev_size": 10, "batch_size": 10, "device": "cpu"}})
+                         "runs.digits.sharpen": {"dev_size": 10, "bound_captions": 10, "batch_size": 10, "seed": 0, "device": "cpu"}})
     return copy, str(tmp_path / "mirror")
 
 
