@@ -1,7 +1,7 @@
 """How commands end: one line for what a user can put right, in every locale, at every moment."""
 
-import json
 import errno
+import json
 import os
 import re
 import shutil
