@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from text2image.results.proportions import effective_count, proportion, wilson
+from text2image.results.proportions import cluster_shares, effective_count, proportion, wilson
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 10), (3, 10), (10, 10), (81, 263), (1, 1)])
@@ -17,17 +17,22 @@ def test_wilsons_interval_is_scipys(hits, count):
 def test_draws_that_are_copies_count_once():
     """Where all draws of a cluster are alike, there are as many independent ones as clusters (less one, of the variance)."""
     hits = torch.from_numpy(np.random.default_rng(0).random(200) < 0.3)
-    copied, cluster = hits.repeat_interleave(7), torch.arange(200).repeat_interleave(7)
-    assert effective_count(copied, cluster) == pytest.approx(199, rel=1e-6)
-    assert proportion(copied, cluster)["images"] == 1400
-    assert proportion(copied, cluster)["captions"] == 200
+    found = proportion(hits.repeat_interleave(7), torch.arange(200).repeat_interleave(7))
+    assert found["effective_images"] == 199
+    assert (found["images"], found["captions"], found["mean"]) == (1400, 200, round(hits.double().mean().item(), 4))
 
 
 def test_draws_that_are_independent_count_all():
-    generator = torch.Generator().manual_seed(0)
-    hits, cluster = torch.rand(20_000, generator=generator) < 0.4, torch.arange(20_000) % 500
-    assert effective_count(hits, cluster) == pytest.approx(20_000, rel=0.1)
-    assert effective_count(hits, cluster) <= 20_000
+    hits = torch.rand(20_000, generator=torch.Generator().manual_seed(0)) < 0.4
+    found = proportion(hits, torch.arange(20_000) % 500)
+    assert 18_000 < found["effective_images"] <= 20_000
+    assert effective_count(torch.tensor([0.5, 0.5]), 8) == 8
+
+
+def test_clusters_count_alike_whatever_their_size():
+    hits, cluster = torch.tensor([1, 1, 1, 1, 0, 1, 0]), torch.tensor([4, 4, 4, 4, 9, 7, 7])
+    assert cluster_shares(hits, cluster).tolist() == [1, 0.5, 0]
+    assert proportion(hits, cluster)["mean"] == 0.5
 
 
 def test_where_all_hit_or_none_the_clusters_count():

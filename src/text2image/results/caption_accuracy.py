@@ -4,8 +4,9 @@ The classifier is trained on the same dataset, by stage `train_classifier`, and 
 of the same captions is the ceiling: a model that drew real images would get no more. An image is right where every question
 that its caption answers is answered so.
 
-Several images of a caption are not independent: a model that cannot draw a caption fails at all of them. So the intervals are
-Wilson's for the effective number of images, by the cluster-robust variance over captions (text2image.results.proportions).
+Each caption counts alike, drawn and real. Several images of a caption are not independent: a model that cannot draw a caption
+fails at all of them. So the intervals are Wilson's for the effective number of images, by the variance from one caption to
+another (text2image.results.proportions).
 """
 
 from typing import Any, NamedTuple

@@ -16,29 +16,32 @@ def wilson(share: float, count: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def effective_count(hits: Tensor, cluster: Tensor) -> float:
-    """To how many independent draws the draws amount: their number divided by the design effect, which is the cluster-robust
-    variance of their mean as a multiple of that of independent ones, at least 1. Where all hit, or none: the number of
-    clusters.
+def cluster_shares(hits: Tensor, cluster: Tensor) -> Tensor:
+    """The share of hits of each cluster (clusters,), of draws (n,) of 0 and 1 whose clusters are numbered in cluster (n,)."""
+    _, row, sizes = cluster.unique(return_inverse=True, return_counts=True)
+    return torch.zeros(len(sizes), dtype=torch.double).index_add_(0, row, hits.double()) / sizes
 
-    hits (n,) of 0 and 1, cluster (n,) int64: draws of one cluster may depend on each other.
+
+def effective_count(shares: Tensor, draws: int) -> float:
+    """To how many independent draws those amount, `draws` in all, of which clusters have the shares (clusters,).
+
+    It is p (1 - p) divided by the variance of p, the mean of the shares, by how they differ; not more than `draws`. Where all
+    hit, or none, it is the number of clusters.
     """
-    hits = hits.double()
-    _, row = cluster.unique(return_inverse=True)
-    count, clusters = len(hits), int(row.max()) + 1
-    share = hits.mean()
+    share, clusters = shares.mean().item(), len(shares)
     if clusters < 2 or share in (0, 1):
         return float(clusters)
-    residuals = torch.zeros(clusters, dtype=torch.double).index_add_(0, row, hits - share)
-    variance = clusters / (clusters - 1) * residuals.square().sum() / count**2
-    return count / max(1.0, (variance / (share * (1 - share) / count)).item())
+    variance = shares.var().item() / clusters
+    return min(float(draws), share * (1 - share) / variance) if variance else float(draws)
 
 
 def proportion(hits: Tensor, cluster: Tensor) -> dict[str, Any]:
-    """The share of hits, Wilson's interval for the effective count, and the counts; empty where there is no draw."""
+    """The share of hits, each cluster counting alike; Wilson's interval for the effective count; and the counts. Empty where
+    there is no draw. hits and cluster (n,) as for `cluster_shares`."""
     if not len(hits):
         return {}
-    share, effective = hits.double().mean().item(), effective_count(hits, cluster)
+    shares = cluster_shares(hits, cluster)
+    share, effective = shares.mean().item(), effective_count(shares, len(hits))
     low, high = wilson(share, effective)
-    return {"mean": round(share, 4), "low": round(low, 4), "high": round(high, 4), "images": len(hits),
-            "captions": len(cluster.unique()), "effective_images": round(effective, 1)}
+    return {"mean": round(share, 4), "low": round(low, 4), "high": round(high, 4), "images": len(hits), "captions": len(shares),
+            "effective_images": round(effective, 1)}
