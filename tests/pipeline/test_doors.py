@@ -33,13 +33,13 @@ def test_the_document_edits_parameters_and_the_pipeline_alone():
 
 def test_they_go_through_the_pipeline(extended):
     row = json.loads(extended.read("metrics/stripes.json"))
-    assert {"elbo_dev", "elbo_test", "squared_error_test", "steps"} == set(row)
+    assert {"diversity", "elbo_dev", "elbo_test", "squared_error_test", "steps"} == set(row)
     assert row["elbo_test"] < 0 < row["squared_error_test"] < 0.5
     assert row["steps"] == 2 * 400 / 20
     assert json.loads(extended.read("results/datasets/stripes.json"))["train"]["images"] == 400
     assert {path.name for path in (extended.path / "samples/stripes").iterdir()} == {"grid.png", "animation.gif"}
     assert json.loads(extended.dvc("status", "--json")).keys().isdisjoint(
-        {f"{stage}@stripes" for stage in ("fetch", "preprocess", "train", "sample", "bounds", "squared_error", "evaluate")})
+        {f"{stage}@stripes" for stage in ("fetch", "preprocess", "train", "sample", "bounds", "diversity", "squared_error", "evaluate")})
 
 
 def test_the_checkpoint_names_its_kind(extended, monkeypatch):
@@ -56,7 +56,7 @@ def test_an_edit_of_what_was_added_runs_again_its_own_runs_alone(extended, tmp_p
     before = set(json.loads(copy.dvc("status", "--json")))
     for file, stages in (("src/text2image/sources/stripes.py", {"fetch@stripes", "preprocess@stripes"}),
                          ("src/text2image/models/bag_of_words.py", {f"{stage}@stripes" for stage in (
-                             "train", "sample", "bounds", "squared_error")}),
+                             "train", "sample", "bounds", "diversity", "squared_error")}),
                          ("src/text2image/results/squared_error.py", {"squared_error@stripes"})):
         (copy.path / file).write_text(copy.read(file) + "\n# edited\n", encoding="utf-8")
         assert set(json.loads(copy.dvc("status", "--json"))) - before == stages, file

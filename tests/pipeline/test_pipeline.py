@@ -44,7 +44,8 @@ def test_what_repro_leaves(short):
             assert (retrieval["captions"], retrieval["shortlist"], similarity["captions"], similarity["samples"]) == (5, 10, 3, 4)
         for path in (short.path / "results" / run).glob("*.json"):
             headline |= json.loads(path.read_text()).get("headline", {})
-        assert {"diversity", "right", "steps", *(("right_held_out",) if run == "digits" else ("R@1",))} <= headline.keys()
+        # Of 200 shapes no caption describes enough images to measure their diversity.
+        assert {"right", "steps", *(("right_held_out", "diversity") if run == "digits" else ("R@1",))} <= headline.keys()
         assert row == {name: round(value, 2) for name, value in headline.items()}
         counts = json.loads(short.read(f"results/datasets/{run}.json"))
         assert set(counts) == splits | {"vocabulary", "skipped"}
