@@ -92,7 +92,8 @@ def test_a_rate_retrains_its_run_alone_and_a_sampling_parameter_nothing(copy):
 def test_an_edit_of_code_runs_again_what_it_can_change(copy, file, stage):
     (copy.path / file).write_text(copy.read(file) + "\n# edited\n", encoding="utf-8")
     runs = ("digits",) if "digits" in file else ("digits", "shapes")
-    assert changed(copy) == {f"{stage}@{run}" for run in runs}
+    stages = (stage, "diversity") if "figures" in file else (stage,)
+    assert changed(copy) == {f"{each}@{run}" for each in stages for run in runs}
 
 
 def test_an_experiment_and_how_it_compares(copy):
