@@ -164,6 +164,12 @@ def write_table(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
+def require_room_in_cache(folder: Path) -> None:
+    """Raise UserError where the disk has no room for a copy of a folder, which DVC puts into its cache next: until then a
+    training is not done, and its state is kept."""
+    atomic.require_room(Path.cwd(), sum(file.stat().st_size for file in folder.iterdir()))
+
+
 def state_folder() -> Path:
     """Where the state of unfinished runs lies: state/, or the folder that TEXT2IMAGE_STATE names."""
     return Path(os.environ.get(STATE) or "state").expanduser()

@@ -12,7 +12,7 @@ from text2image.data import datasets
 from text2image.data.datasets import CaptionedDigits
 from text2image.data.vocabulary import Vocabulary
 from text2image.errors import UserError
-from text2image.files import atomic, released_arrays
+from text2image.files import released_arrays
 from text2image.lookup import lookup
 from text2image.models import checkpoints
 from text2image.models.base import ImageModel, require_memory_to_train
@@ -70,8 +70,7 @@ def train_in(context: DistributedContext, config: TrainConfig, parameters: dict[
             (out / "card.yaml").write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8", newline="\n")
         stage.write_table(Path("plots/train") / f"{run}.tsv", elbo.columns(history))
         stage.write_result(run, "train", {"headline": {"steps": summary["steps"]}, **summary})
-        # DVC copies the models into its cache next; until there is room for that, the run is not done.
-        atomic.require_room(Path.cwd(), sum(file.stat().st_size for file in (Path("models") / run).iterdir()))
+        stage.require_room_in_cache(Path("models") / run)
         state.discard()
         return state.earlier_seconds
 

@@ -7,14 +7,13 @@ from typing import Any
 import yaml
 
 from pipeline import stage
-from text2image import devices
+from text2image import devices, seeds
 from text2image.classifiers import network, training
 from text2image.classifiers.network import Classifier, ClassifierConfig
 from text2image.classifiers.training import Examples, TrainClassifierConfig
 from text2image.config import from_mapping
 from text2image.data import datasets
 from text2image.data.vocabulary import Vocabulary
-from text2image.files import atomic
 from text2image.lookup import lookup
 from text2image.training.progress import ProgressBar
 from text2image.training.resume import ResumableState, fingerprint
@@ -38,15 +37,14 @@ def train_classifier(parameters: dict[str, Any], dataset: str, labels: str) -> f
     sizes = ClassifierConfig(labels, *splits["train"].shape, config.filters, config.pools, config.features, views.corners,
                              views.height, views.width, found.outputs)
     sizes.validate(where)
-    classifier = training.seeded(seed, lambda: Classifier(sizes)).to(device)
+    classifier = seeds.network(lambda: Classifier(sizes), seed, "classifier", "weights").to(device)
     examples = {split: Examples(data, found, vocabulary) for split, data in splits.items()}
     digest = fingerprint([dataset, labels, asdict(config), seed], [*prepared.iterdir(), *stage.code_files()])
     with ResumableState(stage.state_folder(), f"classifier-{dataset}", digest) as state:
         with ProgressBar(f"classifier {dataset}", training.total_steps(examples["train"], config)) as bar:
             history = training.train(classifier, examples["train"], examples["dev"], config, seed, state, bar.show)
         write(dataset, labels, classifier, examples, config, history)
-        # DVC copies the classifier into its cache next; until there is room for that, the run is not done.
-        atomic.require_room(Path.cwd(), sum(file.stat().st_size for file in (Path("models/classifiers") / dataset).iterdir()))
+        stage.require_room_in_cache(Path("models/classifiers") / dataset)
         state.discard()
         return state.earlier_seconds
 

@@ -7,11 +7,10 @@ from typing import Any
 import yaml
 
 from pipeline import stage
-from text2image import devices
+from text2image import devices, seeds
 from text2image.data import datasets
 from text2image.data.vocabulary import Vocabulary
 from text2image.errors import UserError
-from text2image.files import atomic
 from text2image.models import checkpoints
 from text2image.sharpening import generator, h_lang, training
 from text2image.sharpening.generator import Sharpener, SharpenerConfig
@@ -36,7 +35,7 @@ def train_sharpener(parameters: dict[str, Any], run: str, dataset: str) -> float
     data, dev = (datasets.load(prepared / f"{split}.h5", device) for split in ("train", "dev"))
     sizes = SharpenerConfig(*data.shape, encoder.features, config.filters, config.kernels, config.factor,
                             h_lang.digest(encoder))
-    sharpener = training.seeded(seed, "sharpener", lambda: Sharpener(sizes))
+    sharpener = seeds.network(lambda: Sharpener(sizes), seed, "sharpener", "weights")
     digest = fingerprint([run, asdict(config), seed], [trained, *prepared.iterdir(), *stage.code_files()])
     with ResumableState(stage.state_folder(), f"sharpener-{run}", digest) as state:
         with ProgressBar(f"sharpener {run}", training.total_steps(data, config)) as bar:
@@ -48,8 +47,7 @@ def train_sharpener(parameters: dict[str, Any], run: str, dataset: str) -> float
             (out / "card.yaml").write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8", newline="\n")
         stage.write_table(Path("plots/train_sharpener") / f"{run}.tsv", training.columns(history))
         stage.write_result(run, "train_sharpener", summary)
-        # DVC copies the sharpener into its cache next; until there is room for that, the run is not done.
-        atomic.require_room(Path.cwd(), sum(file.stat().st_size for file in (Path("models/sharpeners") / run).iterdir()))
+        stage.require_room_in_cache(Path("models/sharpeners") / run)
         state.discard()
         return state.earlier_seconds
 

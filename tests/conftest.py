@@ -104,6 +104,16 @@ def repository_files() -> list[str]:
     return [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
+def as_it_stands(path: Path) -> Repository:
+    """A copy of this repository's files at a path, in a history of its own that has nothing yet."""
+    for name in repository_files():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, path / name)
+    repository = Repository(path)
+    repository.run("git", "init", "-q", "-b", "main")
+    return repository
+
+
 def shared(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Repository:
     """A repository that `build` makes at a path, once for all the processes of a parallel run."""
     root = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
@@ -119,15 +129,7 @@ def shared(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], o
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory) -> Repository:
     """This repository as it stands, committed. Read only: `copy` it to change it."""
-    def build(path: Path) -> None:
-        for name in repository_files():
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, path / name)
-        repository = Repository(path)
-        repository.run("git", "init", "-q", "-b", "main")
-        repository.commit()
-
-    return shared(tmp_path_factory, "checkout", build)
+    return shared(tmp_path_factory, "checkout", lambda path: as_it_stands(path).commit())
 
 
 @pytest.fixture(scope="session")

@@ -90,8 +90,8 @@ def doors(stage: str, item: dict[str, str]) -> set[Path]:
     return {PACKAGES["text2image"] / f"{name}.py" for name in names}
 
 
-# What a template lists for all of its items and some alone run: a template has one list, in which only a path can vary.
 BESIDE = {"report": {"src/text2image/results/page.html"}}  # files of the package that a stage reads and that are no modules
+# What a template lists for all of its items and some alone run: a template has one list, in which only a path can vary.
 LISTED_FOR_SOME = {"train": {"src/text2image/models/released.py"}}
 
 

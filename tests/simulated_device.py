@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from torch import library
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from text2image import devices, seeds
@@ -84,7 +85,7 @@ class Backend(_DummyBackendModule):
 _happened: Counter[str] = Counter()
 _by_operation: Counter[str] = Counter()
 _tapes: list[list["Recorded"]] = []  # what is being recorded, if anything
-_registered: list[torch.library.Library] = []  # for as long as the process lasts
+_registered: list[library.Library] = []  # for as long as the process lasts
 
 
 def the_device() -> torch.device:
@@ -94,7 +95,7 @@ def the_device() -> torch.device:
     """
     if not _registered:
         _setup_privateuseone_for_python_backend(NAME, Backend())
-        _registered.extend(torch.library.Library(namespace, "IMPL") for namespace in ("_", "aten"))
+        _registered.extend(library.Library(namespace, "IMPL") for namespace in ("_", "aten"))
         _registered[0].fallback(lambda operation, *args, **kwargs: _run(operation, args, kwargs), "PrivateUse1")
         for overload in torch.ops.aten.arange.overloads():  # PyTorch's own makes an empty tensor, and changes its shape
             if overload in ("default", "start", "start_step"):

@@ -213,7 +213,7 @@ def test_a_sharpener_trains_and_its_step_neither_waits_nor_copies(tmp_path, devi
     wanted = replace(SHARPENER, optimizer=optimizer, device="auto")
 
     def sharpener() -> Sharpener:
-        return training.seeded(1, "sharpener", lambda: Sharpener(sizes))
+        return seeds.network(lambda: Sharpener(sizes), 1, "sharpener", "weights")
 
     def stop(report: StepReport) -> None:
         raise KeyboardInterrupt

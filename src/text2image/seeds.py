@@ -6,10 +6,14 @@ they are the same on every device.
 """
 
 import hashlib
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def stream_seed(*stream: int | str) -> int:
@@ -25,6 +29,13 @@ def numpy_generator(*stream: int | str) -> np.random.Generator:
 def torch_generator(*stream: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """PyTorch's generator for a stream, on a device."""
     return torch.Generator(device).manual_seed(stream_seed(*stream))
+
+
+def network(make: Callable[[], Network], *stream: int | str) -> Network:
+    """What `make` builds, with PyTorch's own first weights, drawn from a stream."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(*stream))
+        return make()
 
 
 def noise(shape: tuple[int, ...], *stream: int | str, device: torch.device | str) -> Tensor:

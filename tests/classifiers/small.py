@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.small import DEV, TRAIN
+from text2image import seeds
 from text2image.classifiers import digit_places, training
 from text2image.classifiers.network import Classifier, ClassifierConfig
 from text2image.classifiers.training import AugmentConfig, Examples, TrainClassifierConfig
@@ -26,7 +27,7 @@ def make(config: TrainClassifierConfig = CONFIG) -> Classifier:
     labels, views = digit_places.make(TRAIN, VOCABULARY, digit_places.Settings())
     sizes = ClassifierConfig("digit_places", *TRAIN.shape, config.filters, config.pools, config.features, views.corners, views.height,
                              views.width, labels.outputs)
-    return training.seeded(1, lambda: Classifier(sizes))
+    return seeds.network(lambda: Classifier(sizes), 1, "classifier", "weights")
 
 
 def examples() -> tuple[Examples, Examples]:

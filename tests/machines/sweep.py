@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import ROOT, Repository, repository_files
+from tests.conftest import ROOT, Repository, as_it_stands
 from tests.machines.two_hosts import wait_for
 
 SHORT = {"runs.digits.train.epochs": 40, "runs.digits.train.epoch_size": 400, "runs.digits.train.dev_size": 100,
@@ -90,11 +90,7 @@ def command_of(*command: str, environment: dict[str, str], folder: Path = ROOT) 
 def set_up(folder: Path) -> tuple[Repository, Path]:
     """A clone to work in and, on the disk that all nodes see, the bare repository it is pushed to, with a cache that has the
     digits."""
-    login, shared = Repository(folder / "login" / "text2image"), folder / "shared"
-    for name in repository_files():
-        (login.path / name).parent.mkdir(parents=True, exist_ok=True)
-        (login.path / name).write_bytes((ROOT / name).read_bytes())
-    login.run("git", "init", "-q", "-b", "main")
+    login, shared = as_it_stands(folder / "login" / "text2image"), folder / "shared"
     login.set_parameters(SHORT)
     shared.mkdir()
     login.dvc("cache", "dir", "--local", str(shared / "cache"))

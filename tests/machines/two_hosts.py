@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import ROOT, Repository, repository_files
+from tests.conftest import Repository, as_it_stands
 
 ADDRESSES = {"t2i-a": "10.77.0.1", "t2i-b": "10.77.0.2"}
 FIRST, SECOND = ADDRESSES
@@ -98,11 +98,7 @@ def wait_for(what, seconds: float = 120) -> None:
 
 def hosts(folder: Path) -> tuple[Host, Host, Repository]:
     """Two hosts and, to compare them with, a third copy, all of them with the same prepared digits."""
-    checkout = Repository(folder / "alone" / "text2image")
-    for name in repository_files():
-        (checkout.path / name).parent.mkdir(parents=True, exist_ok=True)
-        (checkout.path / name).write_bytes((ROOT / name).read_bytes())
-    checkout.run("git", "init", "-q", "-b", "main")
+    checkout = as_it_stands(folder / "alone" / "text2image")
     checkout.set_parameters(SHORT)
     checkout.commit()
     checkout.dvc("repro", "preprocess@digits")

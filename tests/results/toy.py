@@ -130,5 +130,9 @@ class Subject:
         self.checkpoint = SimpleNamespace(model=model, grammar=None)
         self.prepared, self._splits = "data/prepared/toy", splits
 
-    def splits(self, device: str) -> dict:
-        return self._splits
+    @property
+    def names(self) -> list[str]:
+        return list(self._splits)
+
+    def split(self, name: str, device: str):
+        return self._splits[name]

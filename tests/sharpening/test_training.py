@@ -133,7 +133,7 @@ def data(shape: tuple[int, int, int], count: int) -> CaptionedImages:
 def make(shape: tuple[int, int, int], config: TrainSharpenerConfig) -> tuple[generator.Sharpener, CaptionEncoder]:
     hears = encoder(*shape)
     sizes = SharpenerConfig(*shape, 6, config.filters, config.kernels, config.factor, h_lang.digest(hears))
-    return training.seeded(1, "sharpener", lambda: generator.Sharpener(sizes)), hears
+    return seeds.network(lambda: generator.Sharpener(sizes), 1, "sharpener", "weights"), hears
 
 
 def run(state: ResumableState, config: TrainSharpenerConfig = CONFIG, shape: tuple[int, int, int] = (3, 7, 9), stop_at: int = 0,

@@ -139,14 +139,10 @@ def load(folder: Path) -> Classifier:
     """
     path = folder / FILE
     with safetensors_file.opened(path, FORMAT) as file:
-        try:
+        with safetensors_file.building(path, FORMAT):
             config = from_mapping(ClassifierConfig, file.metadata["config"], f"{path}: config")
             with torch.device("meta"):  # takes no memory
                 file.check_shapes(Classifier(config))
-        except UserError as error:
-            raise UserError(safetensors_file.one_line(error if str(path) in str(error) else f"{path}: {error}")) from error
-        except (ValueError, KeyError, TypeError, RuntimeError, OverflowError, RecursionError, MemoryError) as error:
-            raise FORMAT.damaged(path, error) from error
         classifier = Classifier(config)
         classifier.load_state_dict(file.tensors())
     return classifier.eval()

@@ -81,8 +81,9 @@ class History(NamedTuple):
 def all_captions(data: Dataset) -> Dataset:
     """The data with every caption, those too that are held out of a model's training; each image once an epoch."""
     if isinstance(data, CaptionedDigits):
-        return CaptionedDigits(data.digits.cpu().numpy(), data.labels, Grammar((NOTHING_HELD_OUT,) * 12), data.layout,
-                               data.digits.device)
+        every = copy.copy(data)
+        every.grammar = Grammar((NOTHING_HELD_OUT,) * 12)
+        return every
     count, once = len(data.images), copy.copy(data)
     once.captions = torch.ones(count, 1, dtype=torch.long, device=data.device)
     once.lengths, once.image_of_caption = np.ones(count, np.int32), np.arange(count)
@@ -233,13 +234,6 @@ class ClassifierTrainer:
 def total_steps(data: Examples, config: TrainClassifierConfig) -> int:
     """Steps of the whole training."""
     return config.epochs * len(data.images.shuffled(config.batch_size, config.epoch_size, "count"))
-
-
-def seeded(seed: int, make: Callable[[], Classifier]) -> Classifier:
-    """A classifier with PyTorch's own first weights, drawn from a stream."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.stream_seed(seed, "classifier", "weights"))
-        return make()
 
 
 def summarize(history: list[History], classifier: Classifier) -> dict[str, Any]:

@@ -112,6 +112,15 @@ class Grammar:
         """Whether a caption's other wording was trained on: templates 2 j and 2 j + 1 of two digits show the same scene."""
         return template < TWO_DIGITS and not self.is_held_out(template ^ 1, first, second)
 
+    def standing(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Of captions (N, 12): whether they are held out, and whether their other wording was trained on, (N,) bool each.
+
+        Raises UserError where one is no caption of the grammar.
+        """
+        scenes = scenes_of(ids).tolist()
+        return (torch.tensor([self.is_held_out(*scene) for scene in scenes], dtype=torch.bool),
+                torch.tensor([self.trained_in_other_wording(*scene) for scene in scenes], dtype=torch.bool))
+
 
 def place(drawn: np.ndarray, labels: np.ndarray, layout: Layout, rng: np.random.Generator) -> Scenes:
     """Scenes of the captions `drawn`, (N, 3) template, first and second digit: which digits of the bank, and where.

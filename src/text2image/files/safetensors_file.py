@@ -152,6 +152,18 @@ def opened(path: Path, form: Format) -> Iterator[DescribedFile]:
         yield DescribedFile(path, file, metadata, shapes, form)
 
 
+@contextmanager
+def building(path: Path, form: Format) -> Iterator[None]:
+    """While something is built from a file's metadata, which may hold anything: what goes wrong is a UserError of one line that
+    names the file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(one_line(error if str(path) in str(error) else f"{path}: {error}")) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, RecursionError, MemoryError) as error:
+        raise form.damaged(path, error) from error
+
+
 def _read_metadata(path: Path, described: str, form: Format) -> dict[str, Any]:
     try:
         metadata = json.loads(described)

@@ -50,7 +50,7 @@ def load(path: Path) -> Checkpoint:
     the model is built, and before a tensor is read.
     """
     with safetensors_file.opened(path, FORMAT) as file:
-        try:
+        with safetensors_file.building(path, FORMAT):
             metadata = _of_this_version(file.metadata)
             kind = lookup("models", metadata["kind"], "Model", f"{path}: kind")
             words = metadata["vocabulary"]
@@ -59,10 +59,6 @@ def load(path: Path) -> Checkpoint:
             vocabulary = Vocabulary(words)
             config = from_mapping(kind.Config, metadata["config"], f"{path}: config")
             grammar = None if metadata["grammar"] is None else Grammar.of(metadata["grammar"], f"{path}: grammar")
-        except UserError as error:
-            raise UserError(safetensors_file.one_line(error if str(path) in str(error) else f"{path}: {error}")) from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            raise FORMAT.damaged(path, error) from error
         with torch.device("meta"):  # takes no memory
             file.check_shapes(_build(path, kind.Model, config, len(vocabulary)))
         tensors = file.tensors()

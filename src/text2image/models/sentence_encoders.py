@@ -71,6 +71,15 @@ class MeanOfStates(SentenceEncoder):
         return (h_lang * mask).sum(1) / mask.sum(1)
 
 
+def last_states(gru: nn.Module, embedded: Float[Tensor, "B L E"],
+                lengths: Int[Tensor, " B"] | None) -> Float[Tensor, "B units"]:
+    """A half of a skip-thoughts vector: the last states of a GRU, of both directions where it has two, of length 1."""
+    packed: Any = embedded
+    if lengths is not None:
+        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    return F.normalize(torch.cat(list(gru(packed)[1]), 1), dim=1)
+
+
 class SkipThoughts(SentenceEncoder):
     """Skip-thoughts (Kiros et al., 2015): [uni | bi], each half of length 1, for the words of one vocabulary.
 
@@ -88,11 +97,7 @@ class SkipThoughts(SentenceEncoder):
         """(B, uni + 2 bi): the last states of all three GRUs."""
         halves = []
         for half, gru in self.grus.items():
-            embedded: Any = F.embedding(words, self.tables[half])               # (B, L, E)
-            if lengths is not None:
-                embedded = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            last = gru(embedded)[1]                                             # (directions, B, units)
-            halves.append(F.normalize(torch.cat(list(last), 1), dim=1))
+            halves.append(last_states(gru, F.embedding(words, self.tables[half]), lengths))
         return torch.cat(halves, 1)
 
 

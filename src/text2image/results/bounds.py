@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from text2image import devices, seeds
 from text2image.config import MAX_COUNT, MAX_SEED, frozen, parameter, require_memory
 from text2image.data.datasets import Batch, Batches, Dataset
-from text2image.data.mnist_captions import Grammar, scenes_of
+from text2image.data.mnist_captions import Grammar
 from text2image.devices import Device
 from text2image.models.base import ImageModel
 from text2image.results.scores import Scores
@@ -71,7 +71,7 @@ def headline(result: dict[str, Any]) -> dict[str, float]:
 def held_out_groups(grammar: Grammar) -> GroupOf:
     """Which of GROUPS each of some held-out captions belongs to, by its words."""
     def group_of(words: Tensor) -> Tensor:
-        return torch.tensor([int(grammar.trained_in_other_wording(*scene)) for scene in scenes_of(words).tolist()])
+        return grammar.standing(words)[1].long()
 
     return group_of
 

@@ -93,11 +93,9 @@ def groups(grammar: Grammar | None, captions: Tensor) -> dict[str, Tensor]:
     """The rows (n,) bool of each group of captions (n, L) that has any; without a grammar all are of test."""
     if grammar is None:
         return {"test": torch.ones(len(captions), dtype=torch.bool)}
-    scenes = mnist_captions.scenes_of(captions).tolist()
-    held_out = np.array([grammar.is_held_out(*scene) for scene in scenes], bool)
-    other = held_out & np.array([grammar.trained_in_other_wording(*scene) for scene in scenes], bool)
-    found = zip(GROUPS, (~held_out, held_out, other, held_out & ~other), strict=True)
-    return {name: torch.from_numpy(rows) for name, rows in found if rows.any()}
+    held_out, other = grammar.standing(captions)
+    found = zip(GROUPS, (~held_out, held_out, held_out & other, held_out & ~other), strict=True)
+    return {name: rows for name, rows in found if rows.any()}
 
 
 def captions_of(subject: Subject, config: Config) -> Tensor:

@@ -37,9 +37,8 @@ def choose(subject: Subject, device: Device, captions: int, *stream: int | str) 
 
     Raises UserError where the split's images are composed as they are needed, so that none is the image of a caption.
     """
-    splits = subject.splits(device)
-    split = "test" if "test" in splits else "dev"
-    data = splits[split]
+    split = "test" if "test" in subject.names else "dev"
+    data = subject.split(split, device)
     if isinstance(data, CaptionedDigits):
         raise UserError(f"{subject.prepared}/{split}.h5 holds digits and no images with captions; run `dvc repro` to prepare "
                         "it again")

@@ -47,10 +47,11 @@ class Group(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """Of n images the nearest training image (n, C, H, W) in [0, 1], and its Euclidean distance (n,)."""
+    """Of n images the nearest training image (n, C, H, W) in [0, 1], its Euclidean distance (n,), and among how many it is."""
 
     images: Tensor
     distance: Tensor
+    searched: int
 
 
 def measure(config: Config, subject: Subject) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def groups(subject: Subject, config: Config) -> dict[str, Group]:
     """The captions that are drawn, with real images of each. Of a grammar they are spread over those seen in training and over
     those held out, and images are composed freshly of training's digits; of other data they are captions that describe
     `least_images` training images, or the first of test, without real images, where none does."""
-    data = subject.splits("cpu")["train"]
+    data = subject.split("train", "cpu")
     if isinstance(data, CaptionedDigits):
         found = {}
         for name, held_out in (("seen", False), ("held_out", True)):
@@ -158,21 +159,22 @@ def nearest(images: Tensor, training: Iterator[Tensor]) -> Nearest:
     """The nearest of the training images to each of images (n, C, H, W), on one device."""
     flat = images.flatten(1)
     best = torch.full((len(flat),), math.inf, device=images.device)
-    found = torch.zeros_like(flat)
+    found, searched = torch.zeros_like(flat), 0
     for batch in training:
         others = batch.flatten(1)
+        searched += len(others)
         squares = (others.square().sum(1) - 2 * flat @ others.T)               # (n, B), less the square of each image
         least, row = squares.min(1)
         closer = least < best
         best[closer], found[closer] = least[closer], others[row[closer]]
-    return Nearest(found.view_as(images), (flat - found).double().square().sum(1).sqrt())
+    return Nearest(found.view_as(images), (flat - found).double().square().sum(1).sqrt(), searched)
 
 
 def compare_nearest(config: Config, subject: Subject, samples: Tensor, captions: list[str]) -> tuple[dict[str, Any], Nearest]:
     """Distances of samples (M, n, C, H, W) of M captions, and of real images of test, to their nearest training images; and
     the nearest ones of the samples, (M n, C, H, W)."""
     device = devices.choose(config.device)
-    train = subject.splits(config.device)["train"]
+    train = subject.split("train", config.device)
     test = {name: data.images_at(torch.arange(min(config.test_images, len(data.images))))
             for name, data in test_splits(subject, config.device).items()}
     names = groups_of_samples(subject, captions)
@@ -181,8 +183,7 @@ def compare_nearest(config: Config, subject: Subject, samples: Tensor, captions:
     parts = found.distance.split([len(flat), *map(len, test.values())])
     result = {name: summary(parts[0].view(samples.shape[:2])[rows].flatten()) for name, rows in names.items()}
     result |= {f"real_{name}": summary(part) for name, part in zip(test, parts[1:], strict=True)}
-    searched = sum(len(batch) for batch in training_images(train, config))
-    return {**result, "training_images": searched}, Nearest(found.images[:len(flat)], parts[0])
+    return {**result, "training_images": found.searched}, Nearest(found.images[:len(flat)], parts[0], found.searched)
 
 
 def groups_of_samples(subject: Subject, captions: list[str]) -> dict[str, Tensor]:
@@ -191,8 +192,7 @@ def groups_of_samples(subject: Subject, captions: list[str]) -> dict[str, Tensor
     if grammar is None:
         return {"samples": torch.ones(len(captions), dtype=torch.bool)}
     vocabulary: Vocabulary = subject.checkpoint.vocabulary
-    scenes = mnist_captions.scenes_of(torch.tensor([vocabulary.encode(caption) for caption in captions]))
-    held_out = torch.tensor([grammar.is_held_out(*scene) for scene in scenes.tolist()])
+    held_out, _ = grammar.standing(torch.tensor([vocabulary.encode(caption) for caption in captions]))
     return {name: rows for name, rows in (("samples", ~held_out), ("samples_held_out", held_out)) if rows.any()}
 
 

@@ -81,7 +81,7 @@ def by_features(config: Config, subject: Subject, features: Features) -> dict[st
     """As `measure`; neighbours are those whose features are near."""
     model = subject.checkpoint.model.to(devices.choose(config.device))
     chosen = captioned.choose(subject, config.device, config.captions, config.seed, "retrieval", "captions")
-    mean = mean_sentence(model, subject.splits(config.device)["train"].sequential(config.batch_size, 0))
+    mean = mean_sentence(model, subject.split("train", config.device).sequential(config.batch_size, 0))
     ranks = rank(model, chosen, mean, features, config)
     return {"headline": {"R@1": ranks["nearest"]["corrected"]["R@1"]["mean"]}, "split": chosen.split} | ranks
 

@@ -47,14 +47,21 @@ class Subject:
                             "`dvc repro` trains it again")
         return subject
 
+    @property
+    def names(self) -> list[str]:
+        """The splits that there are; not every dataset has all: no test split of 56x56 images is published."""
+        return [split for split in SPLITS if split in ("train", "dev") or (self.prepared / f"{split}.h5").exists()]
+
+    def split(self, name: str, device: Device) -> Dataset:
+        """One split, on a device."""
+        return datasets.load(self.prepared / f"{name}.h5", devices.choose(device))
+
     def splits(self, device: Device) -> dict[str, Dataset]:
-        """The splits that there are, on a device; not every dataset has all: no test split of 56x56 images is published."""
-        return {split: datasets.load(self.prepared / f"{split}.h5", devices.choose(device)) for split in SPLITS
-                if split in ("train", "dev") or (self.prepared / f"{split}.h5").exists()}
+        """All splits that there are, on a device."""
+        return {name: self.split(name, device) for name in self.names}
 
 
 def test_splits(subject: Subject, device: Device) -> dict[str, CaptionedImages]:
     """Images that were not trained on: test and test_held_out, or dev where there is no test split."""
-    splits = subject.splits(device)
-    names = [name for name in SPLITS if name.startswith("test") and name in splits] or ["dev"]
-    return {name: data for name in names if isinstance(data := splits[name], CaptionedImages)}
+    names = [name for name in subject.names if name.startswith("test")] or ["dev"]
+    return {name: data for name in names if isinstance(data := subject.split(name, device), CaptionedImages)}

@@ -105,7 +105,7 @@ def load(folder: Path) -> Sharpener:
     """
     path = folder / FILE
     with safetensors_file.opened(path, FORMAT) as file:
-        try:
+        with safetensors_file.building(path, FORMAT):
             config = dict(file.metadata["config"])
             if file.metadata["version"] == 1:
                 config["conditioning"] = config.pop("hears")
@@ -115,10 +115,6 @@ def load(folder: Path) -> Sharpener:
                                 "the map of captions; the file was made by other code or altered")
             with torch.device("meta"):  # takes no memory
                 file.check_shapes(Sharpener(sizes))
-        except UserError as error:
-            raise UserError(safetensors_file.one_line(error if str(path) in str(error) else f"{path}: {error}")) from error
-        except (ValueError, KeyError, TypeError, RuntimeError, OverflowError, RecursionError, MemoryError) as error:
-            raise FORMAT.damaged(path, error) from error
         sharpener = Sharpener(sizes)
         sharpener.load_state_dict(file.tensors())
     return sharpener

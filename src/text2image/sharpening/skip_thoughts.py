@@ -13,13 +13,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from text2image.data.sharpening_files import DICTIONARY, GRUS, TABLES, read_dictionary
 from text2image.data.vocabulary import UNKNOWN
 from text2image.errors import UserError
 from text2image.files.hdf5 import UNREADABLE
+from text2image.models.sentence_encoders import last_states
 from text2image.sharpening.generator import Conditioning, Sharpener
 
 
@@ -69,9 +68,7 @@ class SkipThoughts:
         halves = []
         for half, gru in self.grus.items():
             embedded = torch.from_numpy(np.asarray(self.tables[half][rows])).to(self.device)
-            packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-            last = gru(packed)[1]                                              # (directions, n, units)
-            halves.append(F.normalize(torch.cat(list(last), -1), dim=-1))
+            halves.append(last_states(gru, embedded, lengths))
         return torch.cat(halves, -1)
 
 

@@ -9,7 +9,7 @@ named stream, so that a resumed run computes what it would have computed without
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,6 @@ from text2image.training.distributed import DistributedContext
 from text2image.training.progress import StepReport
 from text2image.training.resume import ResumableState
 
-Network = TypeVar("Network", bound=nn.Module)
 MOST_LAYERS = 64
 LOWEST_RATE = 30  # powers of ten below the first: a float32 ends at 10^-38
 
@@ -151,8 +150,9 @@ class GANTrainer:
         c = sharpener.config
         self.sharpener, self.encoder, self.data, self.dev = sharpener, encoder, data, dev
         self.config, self.seed = config, seed
-        self.discriminator = seeded(seed, "discriminator", lambda: Discriminator(c.channels, c.height, c.width, c.language,
-                                                                                 config.discriminator_filters))
+        self.discriminator = seeds.network(
+            lambda: Discriminator(c.channels, c.height, c.width, c.language, config.discriminator_filters),
+            seed, "discriminator", "weights")
         self.device = next(encoder.parameters()).device
         self.networks = {"sharpener": sharpener.to(self.device), "discriminator": self.discriminator.to(self.device)}
         self.rates = {"sharpener": config.learning_rate,
@@ -238,13 +238,6 @@ class GANTrainer:
         found = compare(self.sharpener, partial(caption_vectors, self.encoder),
                         self.dev.sequential(self.config.batch_size, self.config.dev_size))
         return History(epoch + 1, steps, *(totals / len(batches)).tolist(), *(found[name]["mean"] for name in DEV))
-
-
-def seeded(seed: int, name: str, make: Callable[[], Network]) -> Network:
-    """A network with PyTorch's own first weights, drawn from a stream."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.stream_seed(seed, name, "weights"))
-        return make()
 
 
 def train(sharpener: Sharpener, encoder: CaptionEncoder, data: Dataset, dev: Dataset, config: TrainSharpenerConfig, seed: int,
