@@ -18,22 +18,25 @@ from dvc.exceptions import DvcException
 
 from pipeline import failures, stage
 from text2image.errors import UserError
-from text2image.results import tables
+from text2image.results import record, tables
 
 FOLDER = Path("results/seeds")
 
 
-def by_seed(experiments: Iterable[Mapping[str, Any]], run: str) -> dict[str, dict[str, float]]:
+def by_seed(experiments: Iterable[Mapping[str, Any]], run: str, own_names: Iterable[str] = ()) -> dict[str, dict[str, float]]:
     """The metrics of a run by the seed, from rows of `dvc exp show`: of those that differ in the seed alone from the first row,
-    the workspace. Of two of one seed the first counts."""
-    prefix = f"metrics/{run}.json:"
+    the workspace. Of two of one seed the first counts.
+
+    own_names: names of the run's metrics. Of a number that no other run has, DVC gives the name without the file's.
+    """
+    prefix, own_names = f"metrics/{run}.json:", set(own_names)
     found: dict[str, dict[str, float]] = {}
     own: dict[str, str] | None = None
     for row in experiments:
         settings = _settings(row, run)
         own = settings if own is None else own
         numbers = {name.removeprefix(prefix): value for name, value in row.items()
-                   if name.startswith(prefix) and tables.is_number(value) and math.isfinite(value)}
+                   if (name.startswith(prefix) or name in own_names) and tables.is_number(value) and math.isfinite(value)}
         if settings == own and tables.is_number(row.get("seed")) and numbers:
             found.setdefault(str(int(row["seed"])), numbers)
     return dict(sorted(found.items(), key=lambda item: int(item[0])))
@@ -56,7 +59,7 @@ def main() -> None:
     except DvcException as error:
         raise UserError(f"experiments: {error}") from error
     for run in given.runs:
-        found = by_seed(experiments, run)
+        found = by_seed(experiments, run, record.metrics_of(Path(), run))
         if len(found) < 2:
             raise UserError(f"{run}: there are {len(found)} experiments of this commit that differ in the seed alone and have "
                             f"metrics/{run}.json; queue them by `dvc exp run --queue -S 'seed=1,2,3' evaluate@{run}` and run "

@@ -200,7 +200,7 @@ def test_parameters_that_cannot_be(copy):
     assert "the word 'twelve' of the caption 'the digit twelve .' is not in the vocabulary" in line(
         "runs.digits.sample.captions", ["the digit twelve ."], *sample)
     assert "a caption is empty" in line("runs.digits.sample.captions", [" "], *sample)
-    assert "is 'align_drwa'; it takes one of align_draw: did you mean 'align_draw'?" in line("seed", 1, *train[:3], "align_drwa")
+    assert "is 'align_drwa'; it takes one of align_draw, conv_vae, draw, fc_vae, noalign, sentence: did you mean 'align_draw'?" in line("seed", 1, *train[:3], "align_drwa")
     assert "is 'shape'; it takes one of" in line("seed", 1, "fetch", "digits", "shape")
     assert "digits of 8 pixels in an image of 12 may start at 0 to 4" in line(
         "datasets.digits.preprocess.layout.size", 12, "preprocess", "digits", "digits")

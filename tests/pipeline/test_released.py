@@ -37,7 +37,7 @@ def parameters(tmp_path, monkeypatch) -> dict:
     run = parameters["runs"][RUN]
     run["model"] |= SIZES
     run["train"] |= {"min_words": 1, "batch_size": 7, "device": "cpu"}
-    run["sample"] |= {"images": 2, "captions": ["a dog .", "a zebra"], "device": "cpu"}
+    run["sample"] |= {"images": 2, "captions": ["a dog .", "a zebra"], "exchanges": [], "device": "cpu"}
     run["bounds"] |= {"iwae_captions": 4, "iwae_samples": 3, "device": "cpu"}
     parameters["datasets"][RUN]["fetch"]["side"] = 18
     write(tmp_path / "mirror" / toronto.FOLDER, side=18, words=WORDS)

@@ -119,7 +119,9 @@ def test_the_rows_of_dvc_are_read(short, monkeypatch):
     assert refused == ("error: digits: there are 1 experiments of this commit that differ in the seed alone and have metrics/digits.json; queue them by "
                        "`dvc exp run --queue -S 'seed=1,2,3' evaluate@digits` and run them by `dvc exp run --run-all`\n")
     monkeypatch.chdir(short.path)
-    assert seeds.by_seed(dvc.api.exp_show(), "digits") == {"1": json.loads(short.read("metrics/digits.json"))}
+    row = json.loads(short.read("metrics/digits.json"))
+    assert {"diversity", "right_held_out"} <= row.keys(), "which shapes does not have"
+    assert seeds.by_seed(dvc.api.exp_show(), "digits", row) == {"1": row}
 
 
 def test_seeds_reach_the_page(tmp_path, monkeypatch, capsys):

@@ -34,7 +34,7 @@ def sharpened(short, tmp_path_factory) -> Repository:
         repository.set_parameters({f"runs.shapes.train_sharpener.{name}": value for name, value in SMALL.items()} | {
             "runs.shapes.sharpen.dev_size": 30, "runs.shapes.sharpen.bound_captions": 20, "pipeline.sharpeners.shapes": {"dataset": "shapes", "remote": ""},
             "pipeline.sharpened.shapes": {"dataset": "shapes", "sharpener": OWN, "conditioning": "h_lang", "remote": ""}})
-        said = repository.dvc("repro", "sharpen@shapes", "evaluate@shapes")
+        said = repository.dvc("repro", "sharpen@shapes", "evaluate@shapes", "report")
         assert "sharpener shapes: epoch 1  step " in said
         repository.commit()
 

@@ -75,9 +75,14 @@ def read(root: Path, switched_on: Mapping[str, Mapping[str, Any]]) -> Record:
     return Record(runs, {name: _read_folder(results / name, "") for name in OF_DATASETS})
 
 
+def metrics_of(root: Path, run: str) -> Mapping[str, Any]:
+    """The numbers of a run that are compared; none where it was not made. Raises UserError for a damaged file."""
+    return _read_json(root / "metrics" / f"{run}.json", f"evaluate@{run}")
+
+
 def _read_run(root: Path, name: str, spec: Mapping[str, Any], made: Mapping[str, Mapping[str, Any]]) -> Run:
     results = _read_folder(root / "results" / name, f"evaluate@{name}")
-    row = _read_json(root / "metrics" / f"{name}.json", f"evaluate@{name}")
+    row = metrics_of(root, name)
     known: set[str] = set()
     for metric, result in results.items():
         headline = result.get("headline", {})
