@@ -88,7 +88,7 @@ def test_where_stages_write_is_no_place_for_a_folder(tmp_path, monkeypatch):
 def test_what_stages_write_is_known_and_dvc_deletes_nothing_before_a_fetch():
     for name, stage in load_yaml(str(ROOT / "dvc.yaml"))["stages"].items():
         for out in stage.get("do", stage).get("outs", ()):
-            ((path, options),) = out.items()
+            ((path, options),) = ({out: {}} if isinstance(out, str) else out).items()
             assert any(Path(path).is_relative_to(top) for top in outputs.WRITTEN), (name, path)
             # Without it DVC finds again what it made before, by other parameters; that is worth more where training is long.
             assert (options.get("persist") is True) == (name == "fetch"), (name, path)
