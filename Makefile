@@ -13,9 +13,10 @@ CAPTION ?= the digit 3 is on the left of the digit 7 .
 FUZZ_SECONDS ?= 300
 FUZZ_SEED ?= 0
 
+MINUTES ?= 1000000
 HEX := [0-9a-f]
 
-.PHONY: reproduce draw web site test fuzz lint bench web-bench web-film report docs clean-state
+.PHONY: reproduce draw web site test fuzz lint bench gpu-campaign web-bench web-film report docs clean-state
 reproduce: $(READY)  ## train and score the runs that params.yaml switches on, from nothing
 	$(PULL)
 	$(RUN) dvc repro
@@ -47,6 +48,9 @@ lint: $(READY)  ## style and types
 
 bench: $(READY)  ## what a training step, an image and a batch of data cost
 	$(RUN) PYTHONPATH=src python -m benchmarks.table
+
+gpu-campaign: $(READY)  ## all that waits for a GPU, in pieces that go on; MINUTES: of this call; REHEARSE=1: shortened, on a CPU
+	$(RUN) PYTHONPATH=src python -m benchmarks.gpu_campaign --minutes $(MINUTES) $(if $(REHEARSE),--rehearse)
 
 web-bench: $(READY)  ## what the page takes to draw, in Chromium, beside PyTorch
 	$(PULL)

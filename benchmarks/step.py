@@ -21,7 +21,7 @@ import torch
 
 from text2image import devices, seeds
 from text2image.data.datasets import Batch
-from text2image.models import reference
+from text2image.models import fusing, reference
 from text2image.models.align_draw import AlignDRAW, AlignDRAWConfig
 from text2image.models.base import ImageModel
 from text2image.training.distributed import DistributedContext
@@ -70,18 +70,18 @@ def steps(config: AlignDRAWConfig, words_known: int, batch: int, words: int, dev
 
 def trainings(config: AlignDRAWConfig, words_known: int, batch: int, words: int, device: torch.device,
               precision: devices.Precision) -> dict[str, Callable[[], None]]:
-    """Training's own step, eager and captured, on models of equal weights and the same batch; warm. On a CPU, which has no
-    graphs, the captured one runs its function again: what it costs is the copying of batches."""
+    """Training's own step, eager, captured, and on a GPU compiled and captured, on models of equal weights and the same batch;
+    warm. On a CPU, which has no graphs, the captured one runs its function again: what it costs is the copying of batches."""
     train = TrainConfig(init="random", epochs=1, epoch_size=0, min_words=1, max_words=words, batch_size=batch, bucket=1,
                         optimizer=RMSpropConfig("rmsprop", 0.9, 1e-6), learning_rate=0.001,
                         schedule=DropSchedule("drop", 0, 0.001), clip="per_tensor", clip_norm=10.0, dev_size=0,
-                        checkpoint_every=0, device="auto", precision=precision, capture="auto")
+                        checkpoint_every=0, device="auto", precision=precision, capture="auto", compile="off")
     context, generator = DistributedContext(0, 1, device), seeds.torch_generator("benchmark")
     data = Batch(torch.rand(batch, config.channels, config.height, config.width, generator=generator).to(device),
                  torch.randint(1, words_known, (batch, words), generator=generator).to(device), torch.arange(batch))
     noise = torch.randn(config.glimpses, batch, config.latent, generator=generator).to(device)
 
-    def of(make: Callable[[ImageModel], EagerStep]) -> Callable[[], None]:
+    def of(make: Callable[[ImageModel], EagerStep], compiled: bool = False) -> Callable[[], None]:
         model = AlignDRAW(config, words_known)
         model.reset(seeds.torch_generator("weights"))
         model.precision = devices.product_type(precision)
@@ -89,6 +89,7 @@ def trainings(config: AlignDRAWConfig, words_known: int, batch: int, words: int,
 
         def once() -> None:
             devices.product_type(precision)
+            fusing.allow(compiled)
             step(data, noise, 0.001)
 
         for _ in range(EAGER_FIRST + 1):
@@ -96,8 +97,11 @@ def trainings(config: AlignDRAWConfig, words_known: int, batch: int, words: int,
         return once
 
     record = GraphRecorder() if device.type == "cuda" else lambda function: function
-    return {"eager": of(lambda model: EagerStep(model, train, context)),
-            "captured": of(lambda model: CapturedStep(model, train, context, record))}
+    def captured(model: ImageModel) -> CapturedStep:
+        return CapturedStep(model, train, context, record)
+
+    works = {"eager": of(lambda model: EagerStep(model, train, context)), "captured": of(captured)}
+    return works | ({"compiled": of(captured, compiled=True)} if device.type == "cuda" else {})
 
 
 def seconds(step: Callable[[], None], device: torch.device) -> float:

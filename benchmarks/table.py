@@ -1,11 +1,13 @@
 """What a step, an image and a batch of data cost, on every device there is: the table of docs/performance.md.
 
-    make bench
+    make bench                                     # all of it
+    PYTHONPATH=src python -m benchmarks.table captured --device cuda
 
 Each line of ours is timed in turn with what it is compared to; the ratio is of the medians. Memory is that of a process
 which does nothing else.
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -63,21 +65,27 @@ def captured_steps(device: torch.device) -> None:
                 if on_gpu:
                     torch.cuda.empty_cache()
                     torch.cuda.reset_peak_memory_stats()
-                both = medians(trainings(config, words_known, batch, WORDS, device, precision), device, 3)
-                line(f"{device.type}: {name}, a captured step of {batch}, {precision}, against eager",
-                     both["captured"], both["eager"])
+                all_of_them = medians(trainings(config, words_known, batch, WORDS, device, precision), device, 3)
+                for how in all_of_them.keys() - {"eager"}:
+                    line(f"{device.type}: {name}, a {'compiled and captured' if how == 'compiled' else how} step of {batch}, "
+                         f"{precision}, against eager", all_of_them[how], all_of_them["eager"])
                 if on_gpu:
-                    print(f"{device.type}: memory of both: {torch.cuda.max_memory_reserved() / 2**30:.2f} GiB", flush=True)
+                    print(f"{device.type}: memory of all: {torch.cuda.max_memory_reserved() / 2**30:.2f} GiB", flush=True)
 
 
-def one_sample(device: torch.device, captions: int = 100) -> None:
-    """The row of drawing an image for each of so many captions."""
+def samples(device: torch.device, captions: int = 100) -> None:
+    """The row of drawing an image for each of so many captions; on a GPU of 1,000, too."""
     model = AlignDRAW(MNIST, len(VOCABULARY))
     model.reset(seeds.torch_generator("weights"))
     model.to(device)
-    ids = [VOCABULARY.encode(caption(*row)) for row in Grammar.from_seed(1).combinations(held_out=False)[:captions]]
-    taken = medians({"draw": lambda: sampling.draw(model, ids, 1, 0, device)}, device)
-    line(f"{device.type}: mnist, images of {captions} captions", taken["draw"])
+    known = [VOCABULARY.encode(caption(*row)) for row in Grammar.from_seed(1).combinations(held_out=False)]
+    for count in (captions, 10 * captions) if device.type == "cuda" else (captions,):
+        ids = (known * count)[:count]
+
+        def draw() -> None:
+            sampling.draw(model, ids, 1, 0, device)  # noqa: B023
+
+        line(f"{device.type}: mnist, images of {count} captions", medians({"draw": draw}, device)["draw"])
 
 
 def idle_share(device: torch.device) -> None:
@@ -109,17 +117,22 @@ def memory(device: torch.device) -> None:
         print(f"{device.type}: {name}{', checkpoints every 8 glimpses' * bool(every)}, {said}", flush=True)
 
 
+PARTS: dict[str, Callable[[torch.device], None]] = {"steps": training_steps, "captured": captured_steps, "samples": samples,
+                                                    "data": idle_share, "memory": memory}
+
+
 def main() -> None:
-    """Print the whole table."""
+    """Print the parts of the table that the command line names, or all."""
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part", help=f"{', '.join(PARTS)}; without one: all")
+    cli.add_argument("--device", choices=("cpu", "cuda"), help="time on this device alone")
+    arguments = cli.parse_args()
     devices.keep_freed_memory()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads"
           + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""))
-    for device in DEVICES:
-        training_steps(device)
-        captured_steps(device)
-        one_sample(device)
-        idle_share(device)
-        memory(device)
+    for device in [torch.device(arguments.device)] if arguments.device else DEVICES:
+        for part in arguments.parts or PARTS:
+            PARTS[part](device)
 
 
 if __name__ == "__main__":

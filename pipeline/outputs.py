@@ -19,8 +19,8 @@ from text2image.errors import UserError
 
 # What stages, `make site`, DVC or Git write in this repository.
 WRITTEN = ("data/fetched", "data/prepared", "data/samples", "data/sharpened", "models", "samples", "sharpened", "nearest",
-           "drawn", "plots", "metrics", "results", "report", "docs/results.md", "site", "dvc_plots", "dvc-remote", ".dvc-scratch",
-           ".dvc", ".git")
+           "drawn", "plots", "metrics", "results", "report", "docs/results.md", "site", "dvc_plots", "dvc-remote",
+           ".dvc-scratch", ".dvc", ".git")
 
 
 @contextmanager

@@ -3,6 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+import torch
+from dvc.utils.serialize import load_yaml
+
+from benchmarks import gpu_campaign
 from tests.conftest import ROOT
 
 SMALL = """
@@ -34,7 +39,7 @@ def test_a_step_against_the_reference():
 def test_growth_a_sample_and_the_data_of_a_step():
     said = run("growth.SIZES, growth.PAPER = {'words': (3, 6)}, growth.PAPER | {'words': 3, 'batch': 2, 'canvas': 20, 'glimpses': 2}\n"
                "print(sorted(growth.measure(cpu)['words']))\n"
-               "table.one_sample(cpu, captions=2)\n"
+               "table.samples(cpu, captions=2)\n"
                "table.CONFIGURATIONS.clear()\n"
                "table.CONFIGURATIONS['mnist'] = small, 23\n"
                "table.captured_steps(cpu)\n"
@@ -61,3 +66,62 @@ def test_memory_against_the_size_of_the_data(tmp_path):
         assert 0 < batch < step
     assert said[-1] == "| 9 | 1.00 | in memory | 3 | 2 | 4.00 | 5.0 | 6.0 |"
     assert (tmp_path / "train.h5.png").stat().st_size > 1000
+
+
+def test_where_a_step_spends_its_time():
+    said = run("from benchmarks import profile\n"
+               "print('\\n'.join(profile.rows('mnist', 2, 3, cpu, 1)))\n").splitlines()
+    assert said[0].startswith("cpu: mnist, a step of 2: ")
+    shares = {line[2:20].strip(): float(line.split()[-1].rstrip("%")) for line in said[1:5]}
+    assert shares.keys() == {"large products", "small products", "passes", "between operations"}
+    assert sum(shares.values()) == pytest.approx(100, abs=0.3)
+
+
+def test_the_campaign_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+    """What failed, or was stopped when time ran out, is done by the next call; what is done is left."""
+    asked, answers = [], {"good": 0, "bad": 3, "long": None, "last": 0}
+    monkeypatch.setattr(gpu_campaign, "pieces", lambda folder, rehearse: [
+        gpu_campaign.Piece(name, (), gpu_campaign.ROOT) for name in answers])
+    monkeypatch.setattr(gpu_campaign, "do", lambda piece, campaign, seconds: asked.append(piece.name) or answers[piece.name])
+    monkeypatch.setattr(sys, "argv", ["campaign", "--folder", str(tmp_path), "--rehearse"])
+
+    def call(code: bool) -> str:
+        asked.clear()
+        with pytest.raises(SystemExit) as ended:
+            gpu_campaign.main()
+        assert ended.value.code == code
+        return capsys.readouterr().out
+
+    said = call(True)
+    assert asked == ["good", "bad", "long", "last"]
+    assert f"bad FAILED: {tmp_path / 'bad.log'}, " in said
+    assert said.splitlines()[-1] == "left: bad, long"
+    answers |= {"bad": 0, "long": 0}
+    assert call(False).splitlines()[-1] == "left: nothing"
+    assert asked == ["long", "bad"], "what failed comes last"
+    call(False)
+    assert not asked
+
+
+def test_a_piece_is_stopped_when_time_runs_out_and_its_log_is_kept(tmp_path):
+    child = "import subprocess, sys, time; print('begun', flush=True); subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    piece = gpu_campaign.Piece("long", (sys.executable, "-c", child), gpu_campaign.ROOT)
+    assert gpu_campaign.do(piece, tmp_path, 3) is None
+    assert gpu_campaign.do(piece._replace(command=(sys.executable, "-c", "raise SystemExit(4)")), tmp_path, 600) == 4
+    assert set((tmp_path / "long.log").read_text().split()) <= {"begun"}
+
+
+def test_the_campaign_trains_what_params_yaml_describes(tmp_path):
+    pieces = list(gpu_campaign.pieces(tmp_path, rehearse=True))
+    assert len({piece.name for piece in pieces}) == len(pieces)
+    described = load_yaml(str(ROOT / "params.yaml"))["runs"]
+    assert gpu_campaign.RUNS.keys() <= described.keys()
+    assert {piece.folder for piece in pieces} == {ROOT, *(tmp_path / f"seed-{seed}" for seed in (1, 2, 3))}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch finds a GPU here")
+def test_without_a_gpu_the_campaign_is_rehearsed_where_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["campaign", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit, match="finds no GPU here: `make gpu-campaign REHEARSE=1` does all of it"):
+        gpu_campaign.main()
+    assert not list(tmp_path.iterdir())

@@ -21,6 +21,8 @@ COUNTS = {
     "coco": ("align_draw", 25_323, 33_097_597),
     "coco_released": ("align_draw", 25_323, 33_098_147),
     "flickr8k": ("align_draw", 7_538, 8_143_033),
+    "flickr8k_paper": ("align_draw", 7_538, 14_885_757),
+    "flickr8k_paper_noalign": ("noalign", 7_538, 14_472_061),
     "digits_noalign": ("noalign", 23, 374_766),
     "digits_sentence": ("sentence", 23, 347_070),
     "digits_draw": ("draw", 23, 297_918),

@@ -3,17 +3,24 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
 import venv
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
+from dvc.utils.serialize import load_yaml
 
+from pipeline.preprocess import preprocess
+from pipeline.sample import sample
+from pipeline.train import train
 from tests.conftest import Repository
+from text2image.errors import UserError
 
 
 @pytest.fixture
@@ -183,27 +190,35 @@ def refused(repository: Repository, stage: str, *arguments: str, **environment: 
     return line
 
 
-def test_parameters_that_cannot_be(copy):
-    def line(name: str, value: object, stage: str, *arguments: str) -> str:
-        copy.run("git", "checkout", "-q", "params.yaml")
-        copy.set_parameters({name: value})
-        return refused(copy, stage, *arguments)
-
-    train, sample = ("train", "digits", "digits", "align_draw"), ("sample", "digits", "captions/digits.yaml")
-    assert "unknown parameter 'runs.digits.train.learning_rat': did you mean 'learning_rate'?" in line(
-        "runs.digits.train.learning_rat", 0.1, *train)
-    assert "'runs.digits.train.batch_size' is 0; it must be at least 1" in line("runs.digits.train.batch_size", 0, *train)
-    assert "'runs.digits.model.preset' is 'papr'; it takes one of paper, released" in line(
-        "runs.digits.model.preset", "papr", *train)
-    assert "the model draws images of (C, H, W) = (1, 18, 20), the data holds (1, 18, 18)" in line(
-        "runs.digits.model.width", 20, *train)
-    assert "the word 'twelve' of the caption 'the digit twelve .' is not in the vocabulary" in line(
-        "runs.digits.sample.captions", ["the digit twelve ."], *sample)
-    assert "a caption is empty" in line("runs.digits.sample.captions", [" "], *sample)
-    assert "is 'align_drwa'; it takes one of align_draw, conv_vae, draw, fc_vae, noalign, sentence: did you mean 'align_draw'?" in line("seed", 1, *train[:3], "align_drwa")
-    assert "is 'shape'; it takes one of" in line("seed", 1, "fetch", "digits", "shape")
-    assert "digits of 8 pixels in an image of 12 may start at 0 to 4" in line(
-        "datasets.digits.preprocess.layout.size", 12, "preprocess", "digits", "digits")
+def test_parameters_that_cannot_be(copy, monkeypatch):
+    copy.set_parameters({"runs.digits.train.learning_rat": 0.1})
+    assert "unknown parameter 'runs.digits.train.learning_rat': did you mean 'learning_rate'?" in refused(
+        copy, "train", "digits", "digits", "align_draw")
+    assert "is 'shape'; it takes one of" in refused(copy, "fetch", "digits", "shape")
+    copy.run("git", "checkout", "-q", "params.yaml")
+    monkeypatch.chdir(copy.path)
+    as_they_are = load_yaml("params.yaml")
+    training, sampling = ("digits", "digits", "align_draw"), ("digits", "captions/digits.yaml")
+    for name, value, stage, arguments, words in (
+            ("runs.digits.train.batch_size", 0, train, training, "'runs.digits.train.batch_size' is 0; it must be at least 1"),
+            ("runs.digits.model.preset", "papr", train, training, "'runs.digits.model.preset' is 'papr'; it takes one of paper, released"),
+            ("runs.digits.model.width", 20, train, training,
+             "the model draws images of (C, H, W) = (1, 18, 20), the data holds (1, 18, 18)"),
+            ("runs.digits.sample.captions", ["the digit twelve ."], sample, sampling,
+             "the word 'twelve' of the caption 'the digit twelve .' is not in the vocabulary"),
+            ("runs.digits.sample.captions", [" "], sample, sampling, "a caption is empty"),
+            ("seed", 1, train, (*training[:2], "align_drwa"), "is 'align_drwa'; it takes one of align_draw, conv_vae, draw, fc_vae, "
+                                                              "noalign, sentence: did you mean 'align_draw'?"),
+            ("datasets.digits.preprocess.layout.size", 12, preprocess, ("digits", "digits"),
+             "digits of 8 pixels in an image of 12 may start at 0 to 4")):
+        *blocks, leaf = name.split(".")
+        parameters = block = deepcopy(as_they_are)
+        for each in blocks:
+            block = block[each]
+        block[leaf] = value
+        with pytest.raises(UserError, match=re.escape(words)):
+            stage(parameters, *arguments)
+        assert not list(copy.path.rglob("*.partial*")), "something is half-written"
     assert (copy.path / "models/digits/model.safetensors").exists(), "what was there is still there"
 
 

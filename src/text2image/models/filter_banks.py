@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from text2image.models.fusing import fusible, into
+
 
 class Geometry(NamedTuple):
     """Where the released code's filters depart from DRAW's; `coco/attention.py`."""
@@ -98,6 +100,7 @@ def by_axis(both: Float[Tensor, "B N H_and_W"], height: int) -> tuple[Float[Tens
     return (both.unflatten(2, (2, height)),) if height == width else both.split((height, width), 2)
 
 
+@fusible
 def filter_banks(parameters: Float[Tensor, "B 5"], height: int, width: int, size: int, geometry: Geometry,
                  places: Places | None = None) -> FilterBankCache:
     """Network outputs as filter banks F_y and F_x; DRAW, equations 25 and 26. `places` spares making them anew."""
@@ -105,8 +108,8 @@ def filter_banks(parameters: Float[Tensor, "B 5"], height: int, width: int, size
     places = places or Places.of(height, width, size, geometry, parameters)
     offsets, pixels = window.delta * places.steps, places.pixels                # (B, N)
     distance = parameters.new_empty(len(parameters), size, height + width)
-    torch.sub(pixels[:height], (window.centre_y + offsets).unsqueeze(2), out=distance[..., :height])
-    torch.sub(pixels[:width], (window.centre_x + offsets).unsqueeze(2), out=distance[..., height:])
+    into(distance[..., :height], torch.sub, pixels[:height], (window.centre_y + offsets).unsqueeze(2))
+    into(distance[..., height:], torch.sub, pixels[:width], (window.centre_x + offsets).unsqueeze(2))
     # Below e^-80 a filter is nothing, but an exponential that underflows takes ten times as long.
     filters = distance.square().mul_((-0.5 / window.variance).unsqueeze(2)).clamp_(min=-80).exp_()
     for axis in by_axis(filters, height):
@@ -114,6 +117,7 @@ def filter_banks(parameters: Float[Tensor, "B 5"], height: int, width: int, size
     return FilterBankCache(window, places, distance, filters)
 
 
+@fusible
 def filter_banks_backward(cache: FilterBankCache, grad_filters: Float[Tensor, "B N H_and_W"],
                           grad_log_gamma: Float[Tensor, " B"], height: int) -> Float[Tensor, "B 5"]:
     """The gradient of `filter_banks` by its parameters, from those by the filters, overwritten, and by log gamma.

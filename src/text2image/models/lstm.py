@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from text2image.models.fusing import fusible, into
+
 
 class LSTM(nn.Module):
     """An LSTM's parameters. Gates in the order i, f, g, o, as torch.nn.LSTM's."""
@@ -40,6 +42,7 @@ class LSTMCache(NamedTuple):
     tanh_cell: Tensor    # tanh of the cell after, (..., U)
 
 
+@fusible
 def lstm(gates: Float[Tensor, "*batch four_U"], cell: Float[Tensor, "*batch U"], out: Float[Tensor, "*batch U"] | None = None,
          ) -> tuple[Float[Tensor, "*batch U"], Float[Tensor, "*batch U"], LSTMCache]:
     """One step: h = o tanh(cell'), cell' = f cell + i g. Returns h, cell' and the cache.
@@ -47,13 +50,14 @@ def lstm(gates: Float[Tensor, "*batch four_U"], cell: Float[Tensor, "*batch U"],
     `gates` before sigmoid and tanh; h is written into `out` where it is given.
     """
     activated = gates.sigmoid()
-    torch.tanh(gates.chunk(4, -1)[2], out=activated.chunk(4, -1)[2])
+    into(activated.chunk(4, -1)[2], torch.tanh, gates.chunk(4, -1)[2])
     i, f, g, o = activated.chunk(4, -1)
     cell_after = torch.addcmul(f * cell, i, g)
     tanh_cell = cell_after.tanh()
-    return torch.mul(o, tanh_cell, out=out), cell_after, LSTMCache(activated, cell, tanh_cell)
+    return into(out, torch.mul, o, tanh_cell), cell_after, LSTMCache(activated, cell, tanh_cell)
 
 
+@fusible
 def lstm_backward(grad_h: Float[Tensor, "*batch U"], grad_cell_after: Float[Tensor, "*batch U"], cache: LSTMCache,
                   out: Float[Tensor, "*batch four_U"] | None = None, one: Float[Tensor, ""] | None = None,
                   ) -> tuple[Float[Tensor, "*batch four_U"], Float[Tensor, "*batch U"]]:
@@ -65,10 +69,10 @@ def lstm_backward(grad_h: Float[Tensor, "*batch U"], grad_cell_after: Float[Tens
     i, f, g, o = activated.chunk(4, -1)
     through_h = grad_h * o
     grad_cell = torch.addcmul(grad_cell_after + through_h, through_h, tanh_cell.square(), value=-1)
-    grad_gates = torch.addcmul(activated, activated, activated, value=-1, out=out)  # of the sigmoid: right for i, f and o
+    grad_gates = into(out, torch.addcmul, activated, activated, activated, value=-1)  # of the sigmoid: right for i, f and o
     by_gate = grad_gates.unflatten(-1, (4, -1))
     grad_i, grad_f, grad_g, grad_o = by_gate.unbind(-2)
-    torch.addcmul(g.new_ones(()) if one is None else one, g, g, value=-1, out=grad_g)
+    into(grad_g, torch.addcmul, g.new_ones(()) if one is None else one, g, g, value=-1)
     grad_i.mul_(g)
     grad_f.mul_(cell_before)
     grad_g.mul_(i)

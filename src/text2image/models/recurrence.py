@@ -21,8 +21,20 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from text2image.models import filter_banks
+from text2image.models.attention import (
+    AlignCache,
+    GradBank,
+    ReadCache,
+    WriteCache,
+    align,
+    align_backward,
+    read,
+    read_backward,
+    write_,
+    write_backward,
+)
 from text2image.models.base import Glimpse, OnStep
-from text2image.models.filter_banks import FilterBank, FilterBankCache, Geometry, Reading
+from text2image.models.filter_banks import FilterBank, FilterBankCache, Geometry
 from text2image.models.gaussian import mean_and_log_sigma
 from text2image.models.lstm import LSTMCache, lstm, lstm_backward
 
@@ -84,45 +96,17 @@ class State(NamedTuple):
     infer_cell: Tensor  # (B, V)
 
 
-class AlignCache(NamedTuple):
-    """What align keeps for its gradient."""
-
-    sigma: Tensor  # sigma(2 (U h_lang + W h_gen + b)), (B, L, A)
-    alpha: Tensor  # (B, L)
-
-
-class ReadCache(NamedTuple):
-    """What read keeps for its gradient."""
-
-    bank: FilterBank
-    rows: Tensor         # x, (B, H, C, W)
-    canvas_rows: Tensor  # sigma(c), likewise
-    of_image: Reading
-    of_canvas: Reading
-    r: Tensor            # (B, 2*N*C*N)
-
-
-class WriteCache(NamedTuple):
-    """What write keeps for its gradient."""
-
-    bank: FilterBank
-    patch: Tensor    # w / gamma, (B, N*C, N)
-    columns: Tensor  # w F_x / gamma, (B, N, C*W)
-
-
 class StepCache(NamedTuple):
     """What a glimpse keeps for its gradient."""
 
     banks: tuple[FilterBankCache, ...]  # of the windows that it read and that the glimpse before wrote through
+    read_bank: FilterBank
+    write_bank: FilterBank
     align: AlignCache
     read: ReadCache
     infer: LSTMCache
     generate: LSTMCache
     write: WriteCache
-
-
-# Gradients by f_y, f_x and log gamma.
-GradBank = tuple[Float[Tensor, "B _ H"], Float[Tensor, "B _ W"], Float[Tensor, " B"]]
 
 
 def linear(x: Float[Tensor, "B inputs"], weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None = None,
@@ -153,8 +137,7 @@ class Recurrence:
         self.sizes, self.weights, self.caption, self.rows, self.mask = sizes, weights, caption, rows, mask
         self.noise, self.first, self.keep = noise, first, keep
         self.cast_weights = Weights(*(w.to(sizes.precision or noise.dtype) for w in weights))
-        # tanh(a) = 2 sigma(2a) - 1, and a sigmoid costs a fifth of a tanh on a CPU; the constant falls out of the softmax.
-        self.keys, self.v = 2 * caption.keys, 2 * caption.v
+        self.keys, self.v = 2 * caption.keys, 2 * caption.v  # as align takes them
         # The products' inputs: kept for the weights' gradients, else overwritten by the next glimpse.
         kept, batch = (len(noise) if keep else 1), noise.shape[1]
         self.h = noise.new_empty(kept + keep, batch, weights.projection.shape[1])
@@ -182,14 +165,14 @@ class Recurrence:
         banks, _, read_bank = self._filter_banks(write_window, read_window)
         for t, epsilon in enumerate(self.noise):
             at = t if self.keep else 0
-            sentence, align_cache = self._align(query)                          # equation 2
+            sentence, align_cache = align(query, self.keys, self.v, self.caption.h_lang, self.mask)  # equation 2
             if t == 0 and self.first:
                 priors[0] = 0                                                   # P(Z_1) = N(0, I)
             else:
                 torch.tanh(prior, out=priors[t])
-            read_cache, infer_cache = None, None
-            if self.rows is not None and read_bank is not None:
-                read_cache = self._read(self.rows, canvas, read_bank)
+            bank_read, read_cache, infer_cache = read_bank, None, None
+            if self.rows is not None and bank_read is not None:
+                read_cache = read(self.rows, canvas, bank_read)
                 x = torch.cat([read_cache.r, h, infer_h], 1, out=self.infer_inputs[at])
                 gates = linear(x, cast.infer, w.infer_bias)
                 infer_h, infer_cell, infer_cache = lstm(gates, infer_cell, out=self.infer_h[at])
@@ -204,9 +187,10 @@ class Recurrence:
             read_before, banks_before = read_window, banks
             write_window, read_window, patch, query, prior = self.project_hidden(h)
             banks, write_bank, read_bank = self._filter_banks(write_window, read_window)
-            write_cache = self._write(canvas, patch, write_bank)                # equation 4
-            if self.keep and read_cache is not None and infer_cache is not None:
-                self.caches.append(StepCache(banks_before, align_cache, read_cache, infer_cache, generate_cache, write_cache))
+            write_cache = write_(canvas, patch, write_bank)                     # equation 4
+            if self.keep and bank_read is not None and read_cache is not None and infer_cache is not None:
+                self.caches.append(StepCache(banks_before, bank_read, write_bank, align_cache, read_cache, infer_cache,
+                                             generate_cache, write_cache))
             if on_step is not None:
                 on_step(t, Glimpse(canvas.clone().transpose(1, 2), write_window, read_before, align_cache.alpha))
         self.last_banks = banks
@@ -229,10 +213,11 @@ class Recurrence:
         grad_sentences = self.noise.new_empty(*self.noise.shape[:2], sentence)
         grad_keys, grad_v = torch.zeros_like(self.keys), torch.zeros_like(self.v)
         one, grad_read = self.noise.new_ones(()), None  # nothing reads the last canvas
+        assert self.rows is not None
         for t in reversed(range(len(self.noise))):
             cache = self.caches[t]
             banks = self.caches[t + 1].banks if t + 1 < len(self.caches) else self.last_banks
-            grad_patches[t + 1], grad_write = self._write_backward(grad_canvas, cache.write)
+            grad_patches[t + 1], grad_write = write_backward(grad_canvas, cache.write, cache.write_bank)
             grad_windows[t + 1] = self._filter_banks_backward(banks, grad_write, grad_read)
             grad_h = grad_h + linear(grad_projection[t + 1], cast.projection.mT)
             grad_gates, grad_cell = lstm_backward(grad_h, grad_cell, cache.generate, grad_generate[t], one)
@@ -247,9 +232,9 @@ class Recurrence:
             grad_r, grad_h_of_infer, grad_infer_h = linear(grad_gates, cast.infer.mT).split(
                 (s.read_size, units, grad_infer_h.shape[1]), 1)
             grad_h = grad_h + grad_h_of_infer
-            grad_read = self._read_backward(grad_r, grad_canvas, cache.read)
+            grad_read = read_backward(grad_r, grad_canvas, cache.read, self.rows, cache.read_bank)
             grad_sentences[t] = grad_sentence
-            grad_query[t] = self._align_backward(grad_sentence, cache.align, grad_keys, grad_v)
+            grad_query[t] = align_backward(grad_sentence, cache.align, self.v, self.caption.h_lang, grad_keys, grad_v)
         grad_windows[0] = self._filter_banks_backward(self.caches[0].banks, None, grad_read)
         grad_h = grad_h + linear(grad_projection[0], cast.projection.mT)
         alphas = torch.stack([cache.align.alpha for cache in self.caches], 2)   # (B, L, T)
@@ -269,17 +254,17 @@ class Recurrence:
         """The filter banks of write and of the read after it: computed together where they are of one size."""
         s, batch = self.sizes, len(write_window)
         if self.rows is None:
-            write = filter_banks.filter_banks(write_window, s.height, s.width, s.write_window, s.geometry,
+            alone = filter_banks.filter_banks(write_window, s.height, s.width, s.write_window, s.geometry,
                                               self.places[s.write_window])
-            return (write,), write.bank(0, batch, s.height), None
+            return (alone,), alone.bank(0, batch, s.height), None
         if s.read_window == s.write_window:
             windows = torch.cat([write_window, read_window])
             both = filter_banks.filter_banks(windows, s.height, s.width, s.read_window, s.geometry,
                                              self.places[s.read_window])
             return (both,), both.bank(0, batch, s.height), both.bank(batch, 2 * batch, s.height)
-        write, read = (filter_banks.filter_banks(window, s.height, s.width, n, s.geometry, self.places[n])
-                       for window, n in ((write_window, s.write_window), (read_window, s.read_window)))
-        return (write, read), write.bank(0, batch, s.height), read.bank(0, batch, s.height)
+        apart = tuple(filter_banks.filter_banks(window, s.height, s.width, n, s.geometry, self.places[n])
+                      for window, n in ((write_window, s.write_window), (read_window, s.read_window)))
+        return apart, apart[0].bank(0, batch, s.height), apart[1].bank(0, batch, s.height)
 
     def _filter_banks_backward(self, banks: tuple[FilterBankCache, ...], *grad_banks: GradBank | None) -> Float[Tensor, "B 10"]:
         """The gradient by the windows of write and of read, from those of the write's and the read's bank, or None."""
@@ -297,58 +282,6 @@ class Recurrence:
         grad_windows = [filter_banks.filter_banks_backward(bank, of_filters, of_log_gamma, s.height)
                         for bank, of_filters, of_log_gamma in zip(banks, grad_filters, grad_log_gamma, strict=True)]
         return torch.cat(grad_windows[0].chunk(2) if len(banks) == 1 else grad_windows, 1)
-
-    def _align(self, query: Float[Tensor, "B A"]) -> tuple[Float[Tensor, "B two_M"], AlignCache]:
-        """s = sum_k alpha_k h_lang_k with alpha = softmax(v^T tanh(keys + query)); section 3.2."""
-        sigma = torch.add(self.keys, query.unsqueeze(1), alpha=2).sigmoid_()
-        scores = sigma @ self.v                                                 # (B, L)
-        alpha = (scores if self.mask is None else scores + self.mask).softmax(1)
-        return torch.bmm(alpha.unsqueeze(1), self.caption.h_lang).squeeze(1), AlignCache(sigma, alpha)
-
-    def _align_backward(self, grad_sentence: Float[Tensor, "B two_M"], cache: AlignCache, grad_keys: Float[Tensor, "B L A"],
-                        grad_v: Float[Tensor, " A"]) -> Float[Tensor, "B A"]:
-        """The gradient by the query; adds to those by twice the keys, without v, and by twice v."""
-        sigma, alpha = cache
-        grad_alpha = torch.bmm(grad_sentence.unsqueeze(1), self.caption.h_lang.mT).squeeze(1)
-        grad_scores = alpha * (grad_alpha - (alpha * grad_alpha).sum(1, keepdim=True))
-        grad_v.add_((grad_scores.reshape(1, -1) @ sigma.flatten(0, 1)).squeeze(0))
-        through = torch.ops.aten.sigmoid_backward(grad_scores.unsqueeze(2).expand_as(sigma), sigma)
-        grad_keys.add_(through)
-        return through.sum(1).mul_(2 * self.v)
-
-    def _read(self, rows: Float[Tensor, "B H C W"], canvas: Float[Tensor, "B H C W"], bank: FilterBank) -> ReadCache:
-        """r = read(x, x - sigma(c)); the second half is a difference of two readings. DRAW, equation 27."""
-        canvas_rows = canvas.sigmoid()
-        of_image, of_canvas = filter_banks.read(rows, bank), filter_banks.read(canvas_rows, bank)
-        r = torch.cat([of_image.patch, of_image.patch - of_canvas.patch], 1).mul_(bank.gamma)
-        return ReadCache(bank, rows, canvas_rows, of_image, of_canvas, r.flatten(1))
-
-    def _read_backward(self, grad_r: Float[Tensor, "B read_size"], grad_canvas: Float[Tensor, "B H C W"],
-                       cache: ReadCache) -> GradBank:
-        """The gradient by the filter bank; adds to that by the canvas."""
-        bank, rows, canvas_rows, of_image, of_canvas, r = cache
-        grad_log_gamma = (grad_r * r).sum(1)
-        n = self.sizes.read_window
-        grad_image, grad_error = (grad_r.view(len(r), 2 * n * self.sizes.channels, n) * bank.gamma).chunk(2, 1)
-        f_y, f_x, _ = filter_banks.read_backward(grad_image + grad_error, of_image, rows, bank)
-        canvas_f_y, canvas_f_x, grad_columns = filter_banks.read_backward(grad_error, of_canvas, canvas_rows, bank)
-        grad_rows = filter_banks.read_backward_rows(grad_columns, bank).view_as(canvas_rows)
-        grad_canvas.sub_(torch.ops.aten.sigmoid_backward(grad_rows, canvas_rows))
-        return f_y.sub_(canvas_f_y), f_x.sub_(canvas_f_x), grad_log_gamma
-
-    def _write(self, canvas: Float[Tensor, "B H C W"], patch: Float[Tensor, "B patch_size"], bank: FilterBank) -> WriteCache:
-        """Add write(h_gen) to the canvas, in place. DRAW, equation 29."""
-        n = self.sizes.write_window
-        patch = patch.reshape(len(patch), n * self.sizes.channels, n) / bank.gamma
-        return WriteCache(bank, patch, filter_banks.write_(canvas, patch, bank))
-
-    def _write_backward(self, grad_canvas: Float[Tensor, "B H C W"], cache: WriteCache,
-                        ) -> tuple[Float[Tensor, "B patch_size"], GradBank]:
-        """The gradients by the patch before gamma, and by the filter bank."""
-        bank, patch, columns = cache
-        grad_f_y, grad_f_x, grad_patch = filter_banks.write_backward(grad_canvas, patch, columns, bank)
-        grad_log_gamma = -(grad_patch * patch).sum((1, 2))
-        return grad_patch.div_(bank.gamma).flatten(1), (grad_f_y, grad_f_x, grad_log_gamma)
 
 
 def run(sizes: RecurrenceSizes, weights: Weights, caption: Caption, state: State, rows: Float[Tensor, "B H C W"] | None,

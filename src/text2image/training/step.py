@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from text2image.data.datasets import Batch
 from text2image.errors import UserWarningLine, printable
+from text2image.models import fusing
 from text2image.models.base import Bound, ImageModel
 from text2image.training.distributed import DistributedContext
 from text2image.training.optimizers import clip_gradients
@@ -32,6 +33,7 @@ class EagerStep:
         # On a GPU and between processes a dense gradient is faster, and its shape is always the same.
         model.sparse_gradients = (config.optimizer.takes_sparse and context.device.type == "cpu" and context.world_size == 1)
         model.checkpoint_every = config.checkpoint_every
+        fusing.allow(config.compile == "always" or (config.compile == "auto" and context.device.type == "cuda"))
         self.learning_rate = config.learning_rate
         self.kl_weight: float | Tensor = 1.0
         self.optimizer = config.optimizer.make(model.parameters(), config.learning_rate, self.capturable)

@@ -30,6 +30,7 @@ class TrainConfig:
     device: Device
     precision: Precision
     capture: Literal["auto", "off"] = "auto"       # auto: on a GPU, a step as one CUDA graph for each width of captions
+    compile: Literal["auto", "always", "off"] = "auto"  # small operations fused by torch.compile; auto: on a GPU
 
     # The KL's weight rises evenly from 0 to 1 over this share of the epochs (Bowman et al., 2016); 0: it is 1 throughout.
     kl_warmup: float = parameter(ge=0, le=1, default=0.0)

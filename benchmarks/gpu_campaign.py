@@ -1,0 +1,168 @@
+"""All that waits for a GPU, in pieces: each call does as many as there is time for, and the next call goes on.
+
+    make gpu-campaign                                  # as long as it takes
+    make gpu-campaign MINUTES=9                        # where a machine is lent by the minute: call it again
+    make gpu-campaign REHEARSE=1                       # everything, shortened, on a CPU
+
+The pieces, in this order: the tests that need a GPU; the pretrained model's bounds on GPU and CPU, which must agree to 0.01
+nats; the benchmarks and profiles; and the runs below, trained, measured and drawn by DVC in a copy of this repository for each
+seed, `campaign/seed-1` and so on. Training saves its state twice a minute in `campaign/state`, and goes on from there.
+
+Real data comes from the host that TEXT2IMAGE_MIRROR names, as everywhere. What a piece said is in `campaign/<piece>.log`.
+How to keep what a copy holds: docs/performance.md.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from text2image.files import atomic
+
+ROOT = Path(__file__).parent.parent
+# Runs of params.yaml and the seeds that they are trained with; the first ones first.
+RUNS = {"binarized_mnist": (1,), "mnist": (1, 2, 3), "mnist_noalign": (1, 2, 3), "flickr8k_paper": (1,),
+        "flickr8k_paper_noalign": (1,)}
+SHORT = {"epochs": 1, "epoch_size": 200, "dev_size": 100}  # of training, in a rehearsal
+SHORT_ELSEWHERE = {"bounds": {"captions": 100, "iwae_captions": 10, "iwae_samples": 3},
+                   "diversity": {"captions": 3, "images": 5, "training_images": 200, "test_images": 20},
+                   "retrieval": {"captions": 5, "shortlist": 10}, "similarity": {"captions": 3, "samples": 4},
+                   "caption_accuracy": {"captions": 5, "images": 2}, "sample": {"images": 2}}
+AGREEMENT = """
+import sys
+import torch
+from text2image import devices
+from text2image.data import datasets
+from text2image.models import checkpoints
+from text2image.results import bounds
+model = checkpoints.load("pretrained/mnist/model.safetensors").model
+found = {}
+for device in (devices.choose("cpu"), devices.choose("auto")):
+    data = datasets.load(sys.argv[1], device)
+    config = bounds.Config(captions=int(sys.argv[2]), iwae_captions=10, iwae_samples=5, batch_size=100, seed=0, device="auto")
+    mean = torch.full(data.shape, 0.1, device=device)
+    found[device.type] = bounds.of_split(model.to(device), data, mean, config, "test")["elbo"]["mean"]
+    print(device.type, found[device.type], "nats")
+low, high = min(found.values()), max(found.values())
+sys.exit(0 if high - low <= 0.01 else f"the bounds differ by {high - low:.4f} nats")
+"""
+
+
+class Piece(NamedTuple):
+    """Something to do."""
+
+    name: str
+    command: tuple[str, ...]
+    folder: Path
+
+
+def pieces(campaign: Path, rehearse: bool) -> Iterator[Piece]:
+    """All there is to do, in its order."""
+    python, device = sys.executable, "cpu" if rehearse else "cuda"
+    yield Piece("tests", (python, "-m", "pytest", "-n", "0", "-q", "tests/test_cuda.py"), ROOT)
+    yield Piece("steps", (python, "-m", "benchmarks.table", "steps", "--device", device), ROOT)
+    yield Piece("captured", (python, "-m", "benchmarks.table", "captured", "--device", device), ROOT)
+    yield Piece("samples", (python, "-m", "benchmarks.table", "samples", "data", "--device", device), ROOT)
+    for configuration in ("mnist", "coco"):
+        yield Piece(f"profile {configuration}", (python, "-m", "benchmarks.profile", "--configuration", configuration), ROOT)
+    for run, seeds in RUNS.items():
+        for seed in seeds:
+            copy = campaign / f"seed-{seed}"
+            dataset = run.removesuffix("_noalign").removesuffix("_paper")
+            yield Piece(f"{run} of seed {seed}", ("dvc", "repro", f"evaluate@{run}", f"sample@{run}"), copy)
+            if run == "mnist" and seed == 1:
+                yield Piece("agreement", (python, "-c", AGREEMENT, f"data/prepared/{dataset}/test.h5",
+                                          "100" if rehearse else "1000"), copy)
+
+
+def prepare(folder: Path, seed: int, rehearse: bool) -> None:
+    """A copy of this repository's last commit in which the runs are switched on and the seed is set."""
+    if (folder / "ready").exists():
+        return
+    subprocess.run(("rm", "-rf", str(folder)), check=True)
+    subprocess.run(("git", "clone", "-q", str(ROOT), str(folder)), check=True)
+    path = folder / "params.yaml"
+    head, rest = path.read_text(encoding="utf-8").split("\ndatasets:\n", 1)
+    for run in RUNS:
+        for name in {run, run.removesuffix("_noalign").removesuffix("_paper")}:
+            head = re.sub(rf"^    # ({name}: )", r"    \1", head, flags=re.MULTILINE)
+    path.write_text(f"{head}\ndatasets:\n{rest}", encoding="utf-8")
+
+    from dvc.utils.serialize import modify_yaml  # only here: it takes a while
+
+    with modify_yaml(str(path)) as parameters:
+        parameters["seed"] = seed
+        if rehearse:
+            for run in RUNS:
+                block = parameters["runs"][run]
+                block["train"] |= SHORT
+                for name, short in SHORT_ELSEWHERE.items():
+                    block.get(name, {}).update(short)
+            for dataset in ("mnist", "flickr8k"):
+                parameters["datasets"][dataset]["train_classifier"] |= SHORT
+    subprocess.run(("dvc", "pull", "-q", "pretrained/mnist"), cwd=folder, check=True)
+    (folder / "ready").touch()
+
+
+def do(piece: Piece, campaign: Path, seconds: float) -> int | None:
+    """Run a piece for at most so long, with its words in its log; returns its exit status, or None where time ran out."""
+    environment = os.environ | {"PYTHONPATH": "src", "TEXT2IMAGE_STATE": str(campaign / "state"), "PYTHONUNBUFFERED": "1"}
+    with (campaign / f"{piece.name}.log").open("ab") as log:
+        running = subprocess.Popen(piece.command, cwd=piece.folder, env=environment, stdout=log, stderr=subprocess.STDOUT,
+                                   start_new_session=True)
+        try:
+            return running.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if running.poll() is None:  # what it saved last is a good state
+                os.killpg(running.pid, signal.SIGTERM)
+                running.wait()
+
+
+def main() -> None:
+    """Do what is left, until it is done or time runs out."""
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("--minutes", type=float, default=1e6, help="how long this call may take")
+    cli.add_argument("--folder", type=Path, default=ROOT / "campaign", help="where copies, logs and states lie")
+    cli.add_argument("--rehearse", action="store_true", help="shortened, on a CPU")
+    cli.add_argument("--only", help="a regular expression: the pieces to do")
+    arguments = cli.parse_args()
+    if not arguments.rehearse and not torch.cuda.is_available():
+        sys.exit("error: PyTorch finds no GPU here: `make gpu-campaign REHEARSE=1` does all of it, shortened, on a CPU")
+    end, campaign = time.monotonic() + 60 * arguments.minutes, arguments.folder.resolve()
+    campaign.mkdir(parents=True, exist_ok=True)
+    record = campaign / "done.json"
+    done = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    wanted = [piece for piece in pieces(campaign, arguments.rehearse) if re.search(arguments.only or "", piece.name)]
+    for piece in sorted(wanted, key=lambda piece: done.get(piece.name, {}).get("status", 0) != 0):  # what failed comes last
+        if done.get(piece.name, {}).get("status") == 0:
+            continue
+        if piece.folder != ROOT:
+            prepare(piece.folder, int(piece.folder.name.rpartition("-")[2]), arguments.rehearse)
+        begun = time.monotonic()
+        if begun > end:
+            break
+        status = do(piece, campaign, end - begun)
+        seconds = round(done.get(piece.name, {}).get("seconds", 0) + time.monotonic() - begun, 1)
+        done[piece.name] = {"status": status, "seconds": seconds} if status is not None else {"seconds": seconds}
+        with atomic.atomic_write(record) as partial:
+            partial.write_text(json.dumps(done, indent=2), encoding="utf-8")
+        said = "is not done yet" if status is None else "is done" if status == 0 else f"FAILED: {campaign / piece.name}.log"
+        print(f"{piece.name} {said}, {seconds:.0f} s", flush=True)
+    left = [piece.name for piece in wanted if done.get(piece.name, {}).get("status") != 0]
+    print(f"left: {', '.join(left) or 'nothing'}")
+    sys.exit(any(done.get(name, {}).get("status") for name in left))
+
+
+if __name__ == "__main__":
+    main()
