@@ -10,12 +10,15 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 from dvc.utils.serialize import load_yaml
 
+from pipeline import draw
+from pipeline.measure import measure
 from pipeline.preprocess import preprocess
 from pipeline.sample import sample
 from pipeline.train import train
@@ -104,12 +107,12 @@ def test_an_edit_of_code_runs_again_what_it_can_change(copy, file, stage):
 
 
 def test_an_experiment_and_how_it_compares(copy):
-    copy.dvc("exp", "run", "-n", "faster", "-S", "runs.digits.train.learning_rate=0.01", "evaluate@digits")
-    assert "0.01" in copy.dvc("params", "diff", "HEAD")
+    copy.dvc("exp", "run", "-n", "fewer", "-S", "runs.digits.bounds.captions=77", "evaluate@digits")
+    assert "77" in copy.dvc("params", "diff", "HEAD")
     differences = json.loads(copy.dvc("metrics", "diff", "HEAD", "--json"))
     assert "metrics/digits.json" in differences
     assert "metrics/shapes.json" not in differences
-    assert "faster" in copy.dvc("exp", "show", "--csv")
+    assert "fewer" in copy.dvc("exp", "show", "--csv")
     assert "Could not override" in copy.dvc("exp", "run", "-S", "runs.digits.train.lerning_rate=1", code=None)
 
 
@@ -233,7 +236,7 @@ def test_an_unknown_word_is_named_in_a_warning(copy):
     assert "warning: the word 'turquoise' of the caption 'a turquoise circle .' is not in the vocabulary; it is read as UNK\n" in said
 
 
-def test_draw_is_what_sample_draws_and_replaces_nothing_but_its_own(copy):
+def test_draw_is_what_sample_draws_and_replaces_nothing_but_its_own(copy, monkeypatch):
     captions = ["a small red square .", "a green circle left of a blue square ."]
     copy.set_parameters({"runs.shapes.sample.captions": captions, "runs.shapes.sample.scale": 10})
     copy.stage("sample", "shapes", "captions/shapes.yaml")
@@ -241,30 +244,46 @@ def test_draw_is_what_sample_draws_and_replaces_nothing_but_its_own(copy):
     assert said.split() == ["drawn/animation.gif", "drawn/attention.png", "drawn/grid.png", "drawn/words.png"]
     for name in ("animation.gif", "grid.png", "attention.png", "words.png"):
         assert (copy.path / "drawn" / name).read_bytes() == (copy.path / "samples/shapes" / name).read_bytes()
-    copy.stage("draw", "models/shapes", captions[0], "--images", "1", "--seed", "5")
-    assert (copy.path / "drawn/grid.png").read_bytes() != (copy.path / "samples/shapes/grid.png").read_bytes()
     assert refused(copy, "draw", "models/none", "a caption").startswith("error: models/none/model.safetensors: no such checkpoint")
-    assert "the word 'lfet' of" in refused(copy, "draw", "models/digits", "the digit 3 is lfet")
-    assert "--images must be 1 or more" in refused(copy, "draw", "models/shapes", "a square", "--images", "0")
-    for held in ("src", "README.md"):
-        assert "holds something else" in refused(copy, "draw", "models/shapes", "a square", "--into", held)
-        assert (copy.path / held).exists()
+
+    monkeypatch.chdir(copy.path)
+
+    def command(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["draw", *arguments])
+        draw.main()
+
+    command("models/shapes", captions[0], "--images", "1", "--seed", "5")
+    assert (copy.path / "drawn/grid.png").read_bytes() != (copy.path / "samples/shapes/grid.png").read_bytes()
+    for arguments, words in ((("models/digits", "the digit 3 is lfet"), "the word 'lfet' of"),
+                             (("models/shapes", "a square", "--images", "0"), "--images must be 1 or more"),
+                             *((("models/shapes", "a square", "--into", held), "holds something else") for held in ("src", "README.md"))):
+        with pytest.raises(UserError, match=words):
+            command(*arguments)
+    assert (copy.path / "src").is_dir() and (copy.path / "README.md").is_file()
 
 
-def test_inputs_that_are_damaged_or_of_another_run(copy):
+def test_inputs_that_are_damaged_or_of_another_run(copy, monkeypatch):
+    monkeypatch.chdir(copy.path)
+    parameters = load_yaml("params.yaml")
+
+    def is_refused(words: str, stage: Callable[..., object], *arguments: str) -> None:
+        with pytest.raises(UserError, match=re.escape(words)):
+            stage(parameters, *arguments)
+        assert not list(copy.path.rglob("*.partial*")), "something is half-written"
+
     model, prepared = copy.path / "models/digits/model.safetensors", copy.path / "data/prepared/digits/dev.h5"
-    for path, stage, arguments, words in (
-            (model, "sample", ("digits", "captions/digits.yaml"), "model.safetensors: not a readable checkpoint"),
-            (prepared, "measure", ("bounds", "digits", "digits"), "dev.h5: not readable as prepared data")):
+    for path, words, stage, arguments in (
+            (model, "model.safetensors: not a readable checkpoint", sample, ("digits", "captions/digits.yaml")),
+            (prepared, "dev.h5: not readable as prepared data", measure, ("bounds", "digits", "digits"))):
         content = path.read_bytes()
         path.chmod(0o644)
         path.write_bytes(content[:len(content) // 3])
-        assert words in refused(copy, stage, *arguments)
+        is_refused(words, stage, *arguments)
         path.write_bytes(content)
-    assert "its vocabulary is not that of the model" in refused(copy, "measure", "bounds", "digits", "shapes")
+    is_refused("its vocabulary is not that of the model", measure, "bounds", "digits", "shapes")
     (copy.path / "captions/digits.yaml").write_text("a caption that is no list\n")
     assert "captions/digits.yaml: must be a list of captions" in refused(copy, "sample", "digits", "captions/digits.yaml")
-    assert "captions/none.yaml: not readable" in refused(copy, "sample", "digits", "captions/none.yaml")
+    is_refused("captions/none.yaml: not readable", sample, "digits", "captions/none.yaml")
 
 
 def test_a_stage_that_is_not_switched_on(copy):

@@ -112,13 +112,13 @@ def test_weights_that_are_no_numbers_are_not_kept(tmp_path):
 
 
 def test_bound_of_real_mnist_rises(mirror, tmp_path):
-    """At the paper's configuration, on the real archive: twelve steps of a hundred 60x60 images."""
+    """At the paper's configuration, on the real archive: twelve steps of fifty 60x60 images."""
     bank = mnist.read_archive(mirror / "mnist")
     layout = Layout(60, top=Span(0, 2), bottom=Span(30, 32), left=Span(0, 4), right=Span(28, 32), middle=Span(16, 18))
     data = CaptionedDigits(bank.images[:50_000], bank.labels[:50_000], Grammar.from_seed(1), layout)
     model = AlignDRAW(MNIST, 23)
     model.reset(seeds.torch_generator(1, "weights"))
-    config = replace(CONFIG, epochs=2, epoch_size=600, batch_size=100, learning_rate=0.0003, schedule=DropSchedule("drop", 0, 0.0003), dev_size=100)
+    config = replace(CONFIG, epochs=2, epoch_size=300, batch_size=50, learning_rate=0.0003, schedule=DropSchedule("drop", 0, 0.0003), dev_size=100)
     with ResumableState(tmp_path, "mnist", "f" * 64) as state:
         history, _ = elbo.train(model, data, data, config, 1, state, ALONE, lambda report: None)
     assert history[1].dev.elbo > history[0].dev.elbo

@@ -86,7 +86,8 @@ def read_backward(grad_r: Float[Tensor, "B read_size"], grad_canvas: Float[Tenso
     """The gradient of `read` by the filter bank; adds to that by the canvas."""
     canvas_rows, of_image, of_canvas, r = cache
     grad_log_gamma = (grad_r * r).sum(1)
-    grad_image, grad_error = (grad_r.view(len(r), 2 * of_image.patch.shape[1], -1) * bank.gamma).chunk(2, 1)
+    _, rows_of_patch, n = of_image.patch.shape
+    grad_image, grad_error = (grad_r.view(len(r), 2 * rows_of_patch, n) * bank.gamma).chunk(2, 1)
     f_y, f_x, _ = filter_banks.read_backward(grad_image + grad_error, of_image, rows, bank)
     canvas_f_y, canvas_f_x, grad_columns = filter_banks.read_backward(grad_error, of_canvas, canvas_rows, bank)
     grad_rows = filter_banks.read_backward_rows(grad_columns, bank).view_as(canvas_rows)
