@@ -32,6 +32,8 @@ def test_the_table_is_that_of_the_metrics(checkout, tmp_path, monkeypatch):
     for block, names in (("report", on), ("recorded", others)):
         assert docs.replace_block(committed, block, tables.as_markdown(record.summary(found, names))) == committed
     assert (tmp_path / "clone/docs/results.md").read_text(encoding="utf-8") == page.markdown(found)
+    compared = (tmp_path / "clone" / docs.COMPARISON).read_text(encoding="utf-8")
+    assert docs.with_comparisons(compared, found) == compared
     card = (tmp_path / "clone/pretrained/README.md").read_text(encoding="utf-8")
     assert docs.replace_block(card, "bounds", docs.card_tables(found)) == card
 
