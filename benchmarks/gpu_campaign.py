@@ -2,11 +2,13 @@
 
     make gpu-campaign                                  # as long as it takes
     make gpu-campaign MINUTES=9                        # where a machine is lent by the minute: call it again
-    make gpu-campaign REHEARSE=1                       # everything, shortened, on a CPU
+    make gpu-campaign REHEARSE=1                       # on a CPU, with shortened training, into rehearsal/
 
-The pieces, in this order: the tests that need a GPU; the pretrained model's bounds on GPU and CPU, which must agree to 0.01
-nats; the benchmarks and profiles; and the runs below, trained, measured and drawn by DVC in a copy of this repository for each
-seed, `campaign/seed-1` and so on. Training saves its state twice a minute in `campaign/state`, and goes on from there.
+The pieces, in this order: the tests that need a GPU; the benchmarks and profiles; and the runs below, trained, measured and
+drawn by DVC in a copy of this repository for each seed, `campaign/seed-1` and so on. Once MNIST is prepared, the pretrained
+model's bounds on GPU and CPU must agree to 0.01 nats. Training saves its state twice a minute in `campaign/state`, and goes
+on from there; other pieces begin again, so that each of them, and each stage of measuring, must fit into a call. A piece that
+was stopped comes after those that were not tried.
 
 Real data comes from the host that TEXT2IMAGE_MIRROR names, as everywhere. What a piece said is in `campaign/<piece>.log`.
 How to keep what a copy holds: docs/performance.md.
@@ -32,6 +34,7 @@ ROOT = Path(__file__).parent.parent
 # Runs of params.yaml and the seeds that they are trained with; the first ones first.
 RUNS = {"binarized_mnist": (1,), "mnist": (1, 2, 3), "mnist_noalign": (1, 2, 3), "flickr8k_paper": (1,),
         "flickr8k_paper_noalign": (1,)}
+PATIENCE = 30  # seconds that a piece has to end, once it is told to
 SHORT = {"epochs": 1, "epoch_size": 200, "dev_size": 100}  # of training, in a rehearsal
 SHORT_ELSEWHERE = {"bounds": {"captions": 100, "iwae_captions": 10, "iwae_samples": 3},
                    "diversity": {"captions": 3, "images": 5, "training_images": 200, "test_images": 20},
@@ -69,19 +72,35 @@ def pieces(campaign: Path, rehearse: bool) -> Iterator[Piece]:
     """All there is to do, in its order."""
     python, device = sys.executable, "cpu" if rehearse else "cuda"
     yield Piece("tests", (python, "-m", "pytest", "-n", "0", "-q", "tests/test_cuda.py"), ROOT)
-    yield Piece("steps", (python, "-m", "benchmarks.table", "steps", "--device", device), ROOT)
-    yield Piece("captured", (python, "-m", "benchmarks.table", "captured", "--device", device), ROOT)
-    yield Piece("samples", (python, "-m", "benchmarks.table", "samples", "data", "--device", device), ROOT)
+    for part in ("steps", "captured", "samples", "data", "memory"):
+        yield Piece(part, (python, "-m", "benchmarks.table", part, "--device", device), ROOT)
     for configuration in ("mnist", "coco"):
-        yield Piece(f"profile {configuration}", (python, "-m", "benchmarks.profile", "--configuration", configuration), ROOT)
+        yield Piece(f"profile {configuration}", (python, "-m", "benchmarks.profile", "--configuration", configuration,
+                                                 "--device", device), ROOT)
     for run, seeds in RUNS.items():
         for seed in seeds:
             copy = campaign / f"seed-{seed}"
-            dataset = run.removesuffix("_noalign").removesuffix("_paper")
             yield Piece(f"{run} of seed {seed}", ("dvc", "repro", f"evaluate@{run}", f"sample@{run}"), copy)
             if run == "mnist" and seed == 1:
-                yield Piece("agreement", (python, "-c", AGREEMENT, f"data/prepared/{dataset}/test.h5",
+                yield Piece("agreement", (python, "-c", AGREEMENT, f"data/prepared/{dataset_of(run)}/test.h5",
                                           "100" if rehearse else "1000"), copy)
+
+
+def dataset_of(run: str) -> str:
+    """The dataset of a run, by its name."""
+    return run.removesuffix("_noalign").removesuffix("_paper")
+
+
+def switched_on(text: str) -> str:
+    """params.yaml with the runs, and their datasets with the judges of these, switched on."""
+    block, lines = "", []
+    for line in text.splitlines(keepends=True):
+        if line.startswith("  ") and line[2].isalpha():
+            block = line.split(":")[0].strip()
+        names = set(map(dataset_of, RUNS)) if block in ("datasets", "classifiers") else set(RUNS)
+        off = re.match(r"    # (\w+): \{", line)
+        lines.append(line.replace("# ", "", 1) if off and off[1] in names else line)
+    return "".join(lines)
 
 
 def prepare(folder: Path, seed: int, rehearse: bool) -> None:
@@ -91,11 +110,7 @@ def prepare(folder: Path, seed: int, rehearse: bool) -> None:
     subprocess.run(("rm", "-rf", str(folder)), check=True)
     subprocess.run(("git", "clone", "-q", str(ROOT), str(folder)), check=True)
     path = folder / "params.yaml"
-    head, rest = path.read_text(encoding="utf-8").split("\ndatasets:\n", 1)
-    for run in RUNS:
-        for name in {run, run.removesuffix("_noalign").removesuffix("_paper")}:
-            head = re.sub(rf"^    # ({name}: )", r"    \1", head, flags=re.MULTILINE)
-    path.write_text(f"{head}\ndatasets:\n{rest}", encoding="utf-8")
+    path.write_text(switched_on(path.read_text(encoding="utf-8")), encoding="utf-8")
 
     from dvc.utils.serialize import modify_yaml  # only here: it takes a while
 
@@ -107,7 +122,7 @@ def prepare(folder: Path, seed: int, rehearse: bool) -> None:
                 block["train"] |= SHORT
                 for name, short in SHORT_ELSEWHERE.items():
                     block.get(name, {}).update(short)
-            for dataset in ("mnist", "flickr8k"):
+            for dataset in ("mnist", "flickr8k"):  # those with a classifier
                 parameters["datasets"][dataset]["train_classifier"] |= SHORT
     subprocess.run(("dvc", "pull", "-q", "pretrained/mnist"), cwd=folder, check=True)
     (folder / "ready").touch()
@@ -116,6 +131,8 @@ def prepare(folder: Path, seed: int, rehearse: bool) -> None:
 def do(piece: Piece, campaign: Path, seconds: float) -> int | None:
     """Run a piece for at most so long, with its words in its log; returns its exit status, or None where time ran out."""
     environment = os.environ | {"PYTHONPATH": "src", "TEXT2IMAGE_STATE": str(campaign / "state"), "PYTHONUNBUFFERED": "1"}
+    if piece.folder != ROOT:
+        (piece.folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)  # of a DVC that was killed
     with (campaign / f"{piece.name}.log").open("ab") as log:
         running = subprocess.Popen(piece.command, cwd=piece.folder, env=environment, stdout=log, stderr=subprocess.STDOUT,
                                    start_new_session=True)
@@ -124,27 +141,38 @@ def do(piece: Piece, campaign: Path, seconds: float) -> int | None:
         except subprocess.TimeoutExpired:
             return None
         finally:
-            if running.poll() is None:  # what it saved last is a good state
-                os.killpg(running.pid, signal.SIGTERM)
-                running.wait()
+            if running.poll() is None:  # what it saved last is a good state; DVC lets go of its locks
+                os.killpg(running.pid, signal.SIGINT)
+                try:
+                    running.wait(PATIENCE)
+                except subprocess.TimeoutExpired:
+                    os.killpg(running.pid, signal.SIGKILL)
+                    running.wait()
+
+
+def last(noted: dict[str, float] | None) -> int:
+    """What was stopped comes after what was not tried, and what failed comes last. Training alone goes on where it stopped."""
+    return 0 if noted is None else 1 if "status" not in noted else 2
 
 
 def main() -> None:
     """Do what is left, until it is done or time runs out."""
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--minutes", type=float, default=1e6, help="how long this call may take")
-    cli.add_argument("--folder", type=Path, default=ROOT / "campaign", help="where copies, logs and states lie")
+    cli.add_argument("--folder", type=Path, help="where copies, logs and states lie (default: campaign/, or rehearsal/)")
     cli.add_argument("--rehearse", action="store_true", help="shortened, on a CPU")
     cli.add_argument("--only", help="a regular expression: the pieces to do")
     arguments = cli.parse_args()
     if not arguments.rehearse and not torch.cuda.is_available():
         sys.exit("error: PyTorch finds no GPU here: `make gpu-campaign REHEARSE=1` does all of it, shortened, on a CPU")
-    end, campaign = time.monotonic() + 60 * arguments.minutes, arguments.folder.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended, too
+    end = time.monotonic() + 60 * arguments.minutes
+    campaign = (arguments.folder or ROOT / ("rehearsal" if arguments.rehearse else "campaign")).resolve()
     campaign.mkdir(parents=True, exist_ok=True)
     record = campaign / "done.json"
     done = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     wanted = [piece for piece in pieces(campaign, arguments.rehearse) if re.search(arguments.only or "", piece.name)]
-    for piece in sorted(wanted, key=lambda piece: done.get(piece.name, {}).get("status", 0) != 0):  # what failed comes last
+    for piece in sorted(wanted, key=lambda piece: last(done.get(piece.name))):
         if done.get(piece.name, {}).get("status") == 0:
             continue
         if piece.folder != ROOT:

@@ -44,11 +44,11 @@ def card_tables(found: Record) -> str:
 
 def comparison(found: Record, dataset: str) -> str:
     """The runs on a dataset, with a sentence encoder beside it or without, a row a model, as Markdown."""
-    order = list(paper.MODELS)
+    order = {kind: place for place, kind in enumerate(paper.MODELS)}
     runs = sorted((run for run in found.runs.values() if run.dataset.removesuffix("_sentences") == dataset),
-                  key=lambda run: (run.kind == "draw", -order.index(run.kind), run.name))
-    rows = [(paper.MODELS[run.kind], run.name, *(tables.find(run.results, path) or "-" for path in COMPARED.values()))
-            for run in runs]
+                  key=lambda run: (run.kind == "draw", -order.get(run.kind, -1), run.name))
+    rows = [(paper.MODELS.get(run.kind, run.kind), run.name,
+             *(tables.find(run.results, path) or "-" for path in COMPARED.values())) for run in runs]
     columns = ("model", "run", *COMPARED)
     there = [i for i in range(len(columns)) if any(row[i] != "-" for row in rows)]
     return tables.as_markdown(Table("", tuple(columns[i] for i in there), tuple(tuple(row[i] for i in there) for row in rows)))
