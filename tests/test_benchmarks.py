@@ -1,7 +1,9 @@
 """Benchmarks run, at sizes that take no time: nothing else of the tests depends on them."""
 
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -104,11 +106,17 @@ def test_the_campaign_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
 
 
 def test_a_piece_is_stopped_when_time_runs_out_and_its_log_is_kept(tmp_path):
-    child = "import subprocess, sys, time; print('begun', flush=True); subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    """With all that it started."""
+    child = ("import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+             "print(child.pid, flush=True); child.wait()")
     piece = gpu_campaign.Piece("long", (sys.executable, "-c", child), gpu_campaign.ROOT)
-    assert gpu_campaign.do(piece, tmp_path, 3) is None
+    assert gpu_campaign.do(piece, tmp_path, 5) is None
     assert gpu_campaign.do(piece._replace(command=(sys.executable, "-c", "raise SystemExit(4)")), tmp_path, 600) == 4
-    assert set((tmp_path / "long.log").read_text().split()) <= {"begun"}
+    pid = int((tmp_path / "long.log").read_text().split()[0])
+    with pytest.raises(ProcessLookupError):
+        for _ in range(600):  # until what adopted it has noticed
+            os.kill(pid, 0)
+            time.sleep(0.1)
 
 
 def test_the_campaign_trains_what_params_yaml_describes(tmp_path):
