@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -141,9 +140,6 @@ def short(checkout, tmp_path_factory) -> Repository:
         repository.set_parameters(SHORT)
         (path / "dvc.lock").unlink()  # DVC writes all of it anew after each stage
         repository.dvc("pull", "pretrained/mnist")
-        with ThreadPoolExecutor() as runs:  # beside each other, as DVC allows
-            list(runs.map(lambda run: repository.dvc("--wait-for-lock", "repro", f"evaluate@{run}", f"sample@{run}"),
-                          ("digits", "shapes")))
         repository.dvc("repro")
         repository.commit()
 
