@@ -8,7 +8,7 @@ The pieces, in this order: the tests that need a GPU; the benchmarks and profile
 drawn by DVC in a copy of this repository for each seed, `campaign/seed-1` and so on. Once MNIST is prepared, the pretrained
 model's bounds on GPU and CPU must agree to 0.01 nats. Training saves its state twice a minute in `campaign/state`, and goes
 on from there; other pieces begin again, so that each of them, and each stage of measuring, must fit into a call. A piece that
-was stopped comes after those that were not tried.
+was stopped and begins again comes after the others.
 
 Real data comes from the host that TEXT2IMAGE_MIRROR names, as everywhere. What a piece said is in `campaign/<piece>.log`.
 How to keep what a copy holds: docs/performance.md.
@@ -150,9 +150,11 @@ def do(piece: Piece, campaign: Path, seconds: float) -> int | None:
                     running.wait()
 
 
-def last(noted: dict[str, float] | None) -> int:
-    """What was stopped comes after what was not tried, and what failed comes last. Training alone goes on where it stopped."""
-    return 0 if noted is None else 1 if "status" not in noted else 2
+def turn(piece: Piece, noted: dict[str, float] | None) -> int:
+    """What was stopped and would begin again comes after the others, which go on; what failed comes last."""
+    if noted is not None and "status" in noted:
+        return 2
+    return int(noted is not None and piece.folder == ROOT)
 
 
 def main() -> None:
@@ -172,7 +174,7 @@ def main() -> None:
     record = campaign / "done.json"
     done = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     wanted = [piece for piece in pieces(campaign, arguments.rehearse) if re.search(arguments.only or "", piece.name)]
-    for piece in sorted(wanted, key=lambda piece: last(done.get(piece.name))):
+    for piece in sorted(wanted, key=lambda piece: turn(piece, done.get(piece.name))):
         if done.get(piece.name, {}).get("status") == 0:
             continue
         if piece.folder != ROOT:

@@ -7,7 +7,6 @@ the small batched ones (of the windows and of align), passes over activations, a
 kernels' own time stands beside the step's: a step cannot be shorter than that, as each glimpse waits for the one before it.
 """
 
-import argparse
 import statistics
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ from collections import Counter
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.step import CONFIGURATIONS, DEVICES, seconds, steps
+from benchmarks.step import CONFIGURATIONS, DEVICES, command_line, seconds, steps
 from text2image import devices
 
 LARGE = {"aten::mm", "aten::addmm"}
@@ -47,7 +46,7 @@ def rows(configuration: str, batch: int, words: int, device: torch.device, repea
     events = [event for event in found.key_averages() if not on_gpu or (
         event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation)]
     own = {event.key: (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e3 for event in events}
-    counts = Counter({event.key: event.count for event in events})
+    counts = {event.key: event.count for event in events}
     within = sum(own.values())
     lines = [f"{device.type}: {configuration}, a step of {batch}: {taken:.1f} ms; profiled {profiled:.1f} ms, of which "
              f"{within:.1f} ms within {'kernels' if on_gpu else 'operations'}"]
@@ -63,13 +62,7 @@ def rows(configuration: str, batch: int, words: int, device: torch.device, repea
 
 def main() -> None:
     """Print the profile of a step on every device there is."""
-    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("--configuration", choices=CONFIGURATIONS, default="mnist")
-    cli.add_argument("--batch", type=int, default=100)
-    cli.add_argument("--words", type=int, default=12)
-    cli.add_argument("--repeats", type=int, default=5)
-    cli.add_argument("--device", choices=("cpu", "cuda"), help="profile on this device alone")
-    arguments = cli.parse_args()
+    arguments = command_line(__doc__, repeats=5).parse_args()
     devices.keep_freed_memory()
     for device in [torch.device(arguments.device)] if arguments.device else DEVICES:
         print("\n".join(rows(arguments.configuration, arguments.batch, arguments.words, device, arguments.repeats)), flush=True)

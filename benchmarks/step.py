@@ -132,16 +132,22 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)  # there in bytes
 
 
-def main() -> None:
-    """Time both steps as the command line asks."""
-    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command_line(description: str | None, repeats: int) -> argparse.ArgumentParser:
+    """What every benchmark of a step can be asked for."""
+    cli = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--configuration", choices=CONFIGURATIONS, default="mnist")
     cli.add_argument("--batch", type=int, default=100)
     cli.add_argument("--words", type=int, default=12)
-    cli.add_argument("--repeats", type=int, default=9)
+    cli.add_argument("--repeats", type=int, default=repeats)
+    cli.add_argument("--device", choices=("cpu", "cuda"), help="on this device alone")
+    return cli
+
+
+def main() -> None:
+    """Time both steps as the command line asks."""
+    cli = command_line(__doc__, repeats=9)
     cli.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), default="float32")
     cli.add_argument("--checkpoint-every", type=int, default=0, help="gradient checkpointing: glimpses at a time; 0: none")
-    cli.add_argument("--device", choices=("cpu", "cuda"), help="time on this device alone")
     cli.add_argument("--only", choices=("text2image", "plain eager"), help="time one of the two, for its memory")
     arguments = cli.parse_args()
     devices.keep_freed_memory()

@@ -21,6 +21,7 @@ from text2image.errors import UserError
 from text2image.results import record, tables
 
 FOLDER = Path("results/seeds")
+CODE = ("src/", "pipeline/")
 
 
 def by_seed(experiments: Iterable[Mapping[str, Any]], run: str, own_names: Iterable[str] = ()) -> dict[str, dict[str, float]]:
@@ -37,16 +38,26 @@ def by_seed(experiments: Iterable[Mapping[str, Any]], run: str, own_names: Itera
         own = settings if own is None else own
         numbers = {name.removeprefix(prefix): value for name, value in row.items()
                    if (name.startswith(prefix) or name in own_names) and tables.is_number(value) and math.isfinite(value)}
-        if settings == own and tables.is_number(row.get("seed")) and numbers:
+        if _same(own, settings) and tables.is_number(row.get("seed")) and numbers:
             found.setdefault(str(int(row["seed"])), numbers)
     return dict(sorted(found.items(), key=lambda item: int(item[0])))
 
 
 def _settings(row: Mapping[str, Any], run: str) -> dict[str, str]:
-    """The parameters, and the files of code by their digests, that decide the numbers of a run beside the seed."""
+    """The parameters, and the files of code by their digests, that decide the numbers of a run beside the seed.
+
+    A file of which DVC gives no digest is left out: where the stages of a row, or of another run, have several, or none yet.
+    """
     dataset = row.get(f"pipeline.runs.{run}.dataset")
-    prefixes = (f"runs.{run}.", f"pipeline.runs.{run}.", f"datasets.{dataset}.", "src/", "pipeline/")
-    return {name: str(value) for name, value in row.items() if name.startswith(prefixes)}
+    prefixes = (f"runs.{run}.", f"pipeline.runs.{run}.", f"datasets.{dataset}.", *CODE)
+    return {name: str(value) for name, value in row.items()
+            if name.startswith(prefixes) and not (value is None and name.startswith(CODE))}
+
+
+def _same(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two rows have the same parameters, and no file of code that is another."""
+    names = {name for name in one.keys() | other.keys() if not name.startswith(CODE)} | (one.keys() & other.keys())
+    return all(one.get(name) == other.get(name) for name in names)
 
 
 def main() -> None:

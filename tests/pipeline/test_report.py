@@ -102,6 +102,15 @@ def test_experiments_that_differ_in_the_seed_alone_are_gathered():
     assert seeds.by_seed([], "digits") == {}
 
 
+@pytest.mark.parametrize("digests", [(None, "eeee"), ("eeee", None), (None, None)])
+def test_a_file_of_which_dvc_gives_no_digest_is_no_other_file(digests):
+    """So it is where a run is switched on and not made yet. A parameter that one row alone has is a difference."""
+    first, second = (row(seed, -35.0, **{"src/text2image/b.py": digest}) for seed, digest in zip((1, 2), digests, strict=True))
+    assert list(seeds.by_seed([first, second], "digits")) == ["1", "2"]
+    assert list(seeds.by_seed([first, second | {"src/text2image/a.py": "ffff"}], "digits")) == ["1"]
+    assert list(seeds.by_seed([first, second | {"runs.digits.train.kl_warmup": 0.5}], "digits")) == ["1"]
+
+
 def test_the_page_of_a_reproduced_pipeline(short):
     text = short.read("report/index.html")
     head = short.run("git", "rev-parse", "HEAD~1").strip()[:10]  # what it was made from, with shortened training
