@@ -107,12 +107,12 @@ def test_an_edit_of_code_runs_again_what_it_can_change(copy, file, stage):
 
 
 def test_an_experiment_and_how_it_compares(copy):
-    copy.dvc("exp", "run", "-n", "fewer", "-S", "runs.digits.bounds.captions=77", "evaluate@digits")
-    assert "77" in copy.dvc("params", "diff", "HEAD")
+    copy.dvc("exp", "run", "-n", "faster", "-S", "runs.digits.train.learning_rate=0.01", "evaluate@digits")
+    assert "0.01" in copy.dvc("params", "diff", "HEAD")
     differences = json.loads(copy.dvc("metrics", "diff", "HEAD", "--json"))
     assert "metrics/digits.json" in differences
     assert "metrics/shapes.json" not in differences
-    assert "fewer" in copy.dvc("exp", "show", "--csv")
+    assert "faster" in copy.dvc("exp", "show", "--csv")
     assert "Could not override" in copy.dvc("exp", "run", "-S", "runs.digits.train.lerning_rate=1", code=None)
 
 
