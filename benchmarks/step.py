@@ -13,9 +13,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -23,7 +24,6 @@ from text2image import devices, seeds
 from text2image.data.datasets import Batch
 from text2image.models import fusing, reference
 from text2image.models.align_draw import AlignDRAW, AlignDRAWConfig
-from text2image.models.base import ImageModel
 from text2image.training.distributed import DistributedContext
 from text2image.training.optimizers import RMSprop, RMSpropConfig, clip_gradients
 from text2image.training.schedules import DropSchedule
@@ -35,6 +35,7 @@ MNIST = AlignDRAWConfig(channels=1, height=60, width=60, glimpses=32, language_u
                         preset="paper")
 COCO = replace(MNIST, channels=3, height=32, width=32, infer_units=550, generate_units=550, latent=275, read_window=9,
                write_window=9, canvas_init=0.0)
+Way = Literal["eager", "captured", "fused", "fused and captured"]  # of taking a training step
 DEVICES = [torch.device(kind) for kind in (("cpu", "cuda") if torch.cuda.is_available() else ("cpu",))]
 CONFIGURATIONS = {"mnist": (MNIST, 23), "coco": (COCO, 25_323)}
 
@@ -69,9 +70,9 @@ def steps(config: AlignDRAWConfig, words_known: int, batch: int, words: int, dev
 
 
 def trainings(config: AlignDRAWConfig, words_known: int, batch: int, words: int, device: torch.device,
-              precision: devices.Precision) -> dict[str, Callable[[], None]]:
-    """Training's own step, eager, captured, and on a GPU compiled and captured, on models of equal weights and the same batch;
-    warm. On a CPU, which has no graphs, the captured one runs its function again: what it costs is the copying of batches."""
+              precision: devices.Precision, ways: Iterable[Way]) -> dict[str, Callable[[], None]]:
+    """Training's own step in some ways, on models of equal weights and the same batch; warm. On a CPU, which has no graphs, a
+    captured one runs its function again: what it costs is the copying of batches."""
     train = TrainConfig(init="random", epochs=1, epoch_size=0, min_words=1, max_words=words, batch_size=batch, bucket=1,
                         optimizer=RMSpropConfig("rmsprop", 0.9, 1e-6), learning_rate=0.001,
                         schedule=DropSchedule("drop", 0, 0.001), clip="per_tensor", clip_norm=10.0, dev_size=0,
@@ -81,27 +82,27 @@ def trainings(config: AlignDRAWConfig, words_known: int, batch: int, words: int,
                  torch.randint(1, words_known, (batch, words), generator=generator).to(device), torch.arange(batch))
     noise = torch.randn(config.glimpses, batch, config.latent, generator=generator).to(device)
 
-    def of(make: Callable[[ImageModel], EagerStep], compiled: bool = False) -> Callable[[], None]:
+    def of(way: Way) -> Callable[[], None]:
         model = AlignDRAW(config, words_known)
         model.reset(seeds.torch_generator("weights"))
         model.precision = devices.product_type(precision)
-        step = make(model.to(device))
+        model.to(device)
+        if "captured" in way:
+            record = GraphRecorder() if device.type == "cuda" else lambda function: function
+            step: EagerStep = CapturedStep(model, train, context, record)
+        else:
+            step = EagerStep(model, train, context)
 
         def once() -> None:
             devices.product_type(precision)
-            fusing.allow(compiled)
+            fusing.allow("fused" in way)
             step(data, noise, 0.001)
 
         for _ in range(EAGER_FIRST + 1):
             once()
         return once
 
-    record = GraphRecorder() if device.type == "cuda" else lambda function: function
-    def captured(model: ImageModel) -> CapturedStep:
-        return CapturedStep(model, train, context, record)
-
-    works = {"eager": of(lambda model: EagerStep(model, train, context)), "captured": of(captured)}
-    return works | ({"compiled": of(captured, compiled=True)} if device.type == "cuda" else {})
+    return {way: of(way) for way in ways}
 
 
 def seconds(step: Callable[[], None], device: torch.device) -> float:

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from benchmarks.step import CONFIGURATIONS, DEVICES, MNIST, in_turn, steps, trainings
+from benchmarks.step import CONFIGURATIONS, DEVICES, MNIST, Way, in_turn, steps, trainings
 from text2image import devices, seeds
 from text2image.data.datasets import CaptionedDigits
 from text2image.data.mnist_captions import VOCABULARY, Grammar, Layout, Span, caption
 from text2image.models.align_draw import AlignDRAW
 from text2image.results import sampling
 
-BATCH, WORDS, REPEATS = 100, 12, 7
+WORDS, REPEATS = 12, 7
 PRECISIONS: tuple[devices.Precision, ...] = ("float32", "tf32", "bfloat16")
 CANVAS = Layout(60, top=Span(0, 2), bottom=Span(30, 32), left=Span(0, 4), right=Span(28, 32), middle=Span(16, 18))
 
@@ -40,41 +40,46 @@ def line(what: str, ours: float, other: float | None = None) -> None:
     print(f"{what:58} {ours * 1e3:9.1f} ms   {compared}", flush=True)
 
 
-def training_steps(device: torch.device) -> None:
+def training_steps(device: torch.device, batch: int) -> None:
     """Rows of a step's time at each configuration and precision."""
     for name, (config, words_known) in CONFIGURATIONS.items():
-        def ours(batch: int = BATCH, precision: devices.Precision = "float32", every: int = 0) -> Callable[[], None]:
-            return steps(config, words_known, batch, WORDS, device, precision, every)["text2image"]  # noqa: B023
+        def ours(captions: int = batch, precision: devices.Precision = "float32", every: int = 0) -> Callable[[], None]:
+            return steps(config, words_known, captions, WORDS, device, precision, every)["text2image"]  # noqa: B023
 
-        both = medians(steps(config, words_known, BATCH, WORDS, device, "float32"), device)
-        line(f"{device.type}: {name}, a step of {BATCH}, against plain eager", both["text2image"], both["plain eager"])
+        both = medians(steps(config, words_known, batch, WORDS, device, "float32"), device)
+        line(f"{device.type}: {name}, a step of {batch}, against plain eager", both["text2image"], both["plain eager"])
         others = {"in bfloat16": ours(precision="bfloat16"), "with checkpoints every 8 glimpses": ours(every=8)}
         if device.type == "cuda":
-            others |= {"in tf32": ours(precision="tf32"), f"of {10 * BATCH}": ours(batch=10 * BATCH)}
+            others |= {"in tf32": ours(precision="tf32"), f"of {10 * batch}": ours(10 * batch)}
         for what, other in others.items():
             both = medians({"other": other, "as above": ours()}, device, 3)
             line(f"{device.type}: {name}, a step {what}, against the first", both["other"], both["as above"])
 
 
-def captured_steps(device: torch.device) -> None:
+def captured_steps(device: torch.device, batch: int, ways: tuple[Way, ...] = ("captured",)) -> None:
     """Rows of training's own step, captured against eager; on a GPU at each precision and batch, with its memory."""
     on_gpu = device.type == "cuda"
     for name, (config, words_known) in CONFIGURATIONS.items():
-        for batch in (BATCH, 10 * BATCH) if on_gpu else (BATCH,):
+        for captions in (batch, 10 * batch) if on_gpu else (batch,):
             for precision in PRECISIONS if on_gpu else PRECISIONS[:1]:
                 if on_gpu:
                     torch.cuda.empty_cache()
                     torch.cuda.reset_peak_memory_stats()
-                all_of_them = medians(trainings(config, words_known, batch, WORDS, device, precision), device, 3)
-                for how in [how for how in all_of_them if how != "eager"]:
-                    line(f"{device.type}: {name}, a {'compiled and captured' if how == 'compiled' else how} step of {batch}, "
-                         f"{precision}, against eager", all_of_them[how], all_of_them["eager"])
+                found = medians(trainings(config, words_known, captions, WORDS, device, precision, ("eager", *ways)), device, 3)
+                for way in ways:
+                    line(f"{device.type}: {name}, a {way} step of {captions}, {precision}, against eager", found[way],
+                         found["eager"])
                 if on_gpu:
                     print(f"{device.type}: memory of all: {torch.cuda.max_memory_reserved() / 2**30:.2f} GiB", flush=True)
 
 
-def samples(device: torch.device, captions: int = 100) -> None:
-    """The row of drawing an image for each of so many captions; on a GPU of 1,000, too."""
+def fused_steps(device: torch.device, batch: int) -> None:
+    """The same of steps whose small operations `torch.compile` fuses, and on a GPU of those that are captured besides."""
+    captured_steps(device, batch, ("fused", "fused and captured") if device.type == "cuda" else ("fused",))
+
+
+def samples(device: torch.device, captions: int) -> None:
+    """The row of drawing an image for each of so many captions; on a GPU of ten times as many, too."""
     model = AlignDRAW(MNIST, len(VOCABULARY))
     model.reset(seeds.torch_generator("weights"))
     model.to(device)
@@ -88,37 +93,38 @@ def samples(device: torch.device, captions: int = 100) -> None:
         line(f"{device.type}: mnist, images of {count} captions", medians({"draw": draw}, device)["draw"])
 
 
-def idle_share(device: torch.device) -> None:
+def idle_share(device: torch.device, batch: int) -> None:
     """How long a step waits for its images, captions and noise."""
     real = load_digits()
     bank = np.pad(real.images * 255 / 16, ((0, 0), (10, 10), (10, 10))).round().astype(np.uint8)  # 28x28, as MNIST's
-    batches = CaptionedDigits(bank, real.target, Grammar.from_seed(1), CANVAS, device).shuffled(BATCH, 10_000, "benchmark")
+    batches = CaptionedDigits(bank, real.target, Grammar.from_seed(1), CANVAS, device).shuffled(batch, 10_000, "benchmark")
 
-    shape = AlignDRAW(MNIST, len(VOCABULARY)).noise_shape(BATCH)
+    shape = AlignDRAW(MNIST, len(VOCABULARY)).noise_shape(batch)
 
     def fetch() -> None:
         for i in range(10):
             batches[i]
             seeds.noise(shape, "benchmark", i, device=device)
 
-    step = steps(MNIST, len(VOCABULARY), BATCH, WORDS, device, "float32")["text2image"]
+    step = steps(MNIST, len(VOCABULARY), batch, WORDS, device, "float32")["text2image"]
     both = medians({"fetch": fetch, "step": step}, device)
     data = both["fetch"] / 10
     print(f"{device.type + ': mnist, images and noise of a step':58} {data * 1e3:9.1f} ms   "
           f"{data / (data + both['step']):.1%} of the loop", flush=True)
 
 
-def memory(device: torch.device) -> None:
+def memory(device: torch.device, batch: int) -> None:
     """Rows of the memory that training takes."""
     for name, every in (*((name, 0) for name in CONFIGURATIONS), ("coco", 8)):
         command = [sys.executable, "-m", "benchmarks.step", "--configuration", name, "--only", "text2image", "--repeats", "2",
-                   "--device", device.type, "--checkpoint-every", str(every)]
+                   "--device", device.type, "--checkpoint-every", str(every), "--batch", str(batch)]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
         print(f"{device.type}: {name}{', checkpoints every 8 glimpses' * bool(every)}, {said}", flush=True)
 
 
-PARTS: dict[str, Callable[[torch.device], None]] = {"steps": training_steps, "captured": captured_steps, "samples": samples,
-                                                    "data": idle_share, "memory": memory}
+PARTS: dict[str, Callable[[torch.device, int], None]] = {
+    "steps": training_steps, "captured": captured_steps, "fused": fused_steps, "samples": samples, "data": idle_share,
+    "memory": memory}
 
 
 def main() -> None:
@@ -126,13 +132,14 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part", help=f"{', '.join(PARTS)}; without one: all")
     cli.add_argument("--device", choices=("cpu", "cuda"), help="time on this device alone")
+    cli.add_argument("--batch", type=int, default=100, help="images of a step, and captions that are drawn")
     arguments = cli.parse_args()
     devices.keep_freed_memory()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads"
           + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""))
     for device in [torch.device(arguments.device)] if arguments.device else DEVICES:
         for part in arguments.parts or PARTS:
-            PARTS[part](device)
+            PARTS[part](device, arguments.batch)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ def train_in(context: DistributedContext, config: TrainConfig, parameters: dict[
     module = lookup("models", kind, "Model", f"parameter 'pipeline.runs.{run}.model'")
     model_config = stage.config(module.Config, parameters, "runs", run, "model")
     devices.keep_freed_memory()
+    devices.use_threads(config.threads)
     vocabulary = Vocabulary.load(prepared / "vocabulary.json")
     data, dev = (datasets.load(prepared / f"{split}.h5", context.device) for split in ("train", "dev"))
     data = data.filter_by_length(config.min_words, config.max_words)

@@ -30,6 +30,7 @@ def train_classifier(parameters: dict[str, Any], dataset: str, labels: str) -> f
     settings = from_mapping(module.Settings, config.labels, f"{where}.labels")
     device, prepared = devices.choose(config.device), Path("data/prepared") / dataset
     devices.keep_freed_memory()
+    devices.use_threads(config.threads)
     vocabulary = Vocabulary.load(prepared / "vocabulary.json")
     splits = {path.stem: datasets.load(path, device) for path in (prepared / f"{split}.h5" for split in ("train", *SPLITS))
               if path.exists()}

@@ -27,6 +27,7 @@ def train_sharpener(parameters: dict[str, Any], run: str, dataset: str) -> float
     prepared, trained = Path("data/prepared") / dataset, Path("models") / run / "model.safetensors"
     device = devices.choose(config.device)
     devices.keep_freed_memory()
+    devices.use_threads(config.threads)
     checkpoint = checkpoints.load(trained)
     if Vocabulary.load(prepared / "vocabulary.json").words != checkpoint.vocabulary.words:
         raise UserError(f"{prepared}: its vocabulary is not that of {trained}, which was trained on other data; "

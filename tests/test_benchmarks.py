@@ -1,5 +1,6 @@
 """Benchmarks run, at sizes that take no time: nothing else of the tests depends on them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 from dvc.utils.serialize import load_yaml
 
 from benchmarks import gpu_campaign
+from pipeline import stage
 from tests.conftest import ROOT
 
 SMALL = """
@@ -18,7 +20,7 @@ from benchmarks import growth, memory, step, table
 small = replace(step.MNIST, glimpses=2, height=20, width=20, align_units=8, infer_units=8, generate_units=8, latent=4)
 step.MNIST = table.MNIST = growth.MNIST = small
 step.CONFIGURATIONS["mnist"] = small, 23
-table.BATCH, table.WORDS, table.medians.__defaults__ = 2, 3, (1,)
+table.WORDS, table.medians.__defaults__ = 3, (1,)
 cpu = step.torch.device("cpu")
 """
 
@@ -44,12 +46,15 @@ def test_growth_a_sample_and_the_data_of_a_step():
                "table.samples(cpu, captions=2)\n"
                "table.CONFIGURATIONS.clear()\n"
                "table.CONFIGURATIONS['mnist'] = small, 23\n"
-               "table.captured_steps(cpu)\n"
+               "table.captured_steps(cpu, 2)\n"
+               "table.torch.compile = lambda function, dynamic: function\n"
+               "table.fused_steps(cpu, 2)\n"
                "table.MNIST = replace(small, height=60, width=60)\n"
-               "table.idle_share(cpu)\n")
+               "table.idle_share(cpu, 2)\n")
     assert said.startswith("[3, 6]\n")
     assert "cpu: mnist, images of 2 captions" in said
     assert "cpu: mnist, a captured step of 2, float32, against eager" in said
+    assert "cpu: mnist, a fused step of 2, float32, against eager" in said
     assert "cpu: mnist, images and noise of a step" in said
 
 
@@ -125,6 +130,52 @@ def test_the_campaign_trains_what_params_yaml_describes(tmp_path):
     described = load_yaml(str(ROOT / "params.yaml"))["runs"]
     assert gpu_campaign.RUNS.keys() <= described.keys()
     assert {piece.folder for piece in pieces} == {ROOT, *(tmp_path / f"seed-{seed}" for seed in (1, 2, 3))}
+
+
+def test_each_seed_has_a_copy_of_the_commit_that_the_campaign_began_with(checkout, tmp_path, monkeypatch):
+    repository = checkout.copy(tmp_path / "repository")
+    monkeypatch.setattr(gpu_campaign, "ROOT", repository.path)
+    monkeypatch.setenv("PATH", repository.environment["PATH"])
+    for seed in (1, 2):
+        copy = tmp_path / "rehearsal" / f"seed-{seed}"
+        gpu_campaign.prepare(copy, seed, rehearse=True)
+        parameters = load_yaml(str(copy / "params.yaml"))
+        assert parameters["seed"] == seed
+        assert gpu_campaign.RUNS.keys() <= parameters["pipeline"]["runs"].keys()
+        assert {"mnist", "flickr8k"} <= parameters["pipeline"]["classifiers"].keys()
+        assert all(parameters["runs"][run]["train"]["epochs"] == 1 for run in gpu_campaign.RUNS)
+        assert (copy / "pretrained/mnist/model.safetensors").is_file()
+        assert not (copy / "later").exists()
+        (repository.path / "later").touch()
+        repository.commit()
+    (tmp_path / "rehearsal/seed-1/own").touch()
+    gpu_campaign.prepare(tmp_path / "rehearsal/seed-1", 1, rehearse=True)
+    assert (tmp_path / "rehearsal/seed-1/own").exists(), "a copy that is ready is left as it is"
+
+
+def test_results_of_what_is_done_are_kept(tmp_path, monkeypatch, capsys):
+    """Of the first seed, with the numbers by seed where there are several; nothing of a run that is not done."""
+    monkeypatch.setattr(gpu_campaign, "ROOT", tmp_path / "repository")
+    for seed, bound in ((1, -149.5), (2, -150.5), (3, -151.5)):
+        for run in ("mnist", "mnist_noalign"):
+            for name in (f"results/{run}/bounds.json", f"results/made/bounds-{run}.json", f"plots/train/{run}.tsv",
+                         f"metrics/{run}.json", f"models/{run}/model.safetensors"):
+                path = tmp_path / f"campaign/seed-{seed}" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps({"elbo_test": bound}))
+    stage.write_json(tmp_path / "campaign/done.json", {"mnist of seed 1": {"status": 0}, "mnist of seed 2": {"status": 0},
+                                                       "mnist_noalign of seed 2": {"status": 0}})
+    monkeypatch.setattr(sys, "argv", ["campaign", "--folder", str(tmp_path / "campaign"), "--keep"])
+    gpu_campaign.main()
+    assert capsys.readouterr().out == "kept: mnist\n"
+    kept = {str(path.relative_to(tmp_path / "repository")) for path in (tmp_path / "repository").rglob("*.*")}
+    assert kept == {"results/mnist/bounds.json", "results/made/bounds-mnist.json", "plots/train/mnist.tsv", "metrics/mnist.json",
+                    "results/seeds/mnist.json"}
+    assert json.loads((tmp_path / "repository/results/seeds/mnist.json").read_text()) == {
+        "1": {"elbo_test": -149.5}, "2": {"elbo_test": -150.5}}
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--rehearse"])
+    with pytest.raises(SystemExit, match="trains too little"):
+        gpu_campaign.main()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch finds a GPU here")

@@ -1,12 +1,15 @@
 """The same code on a GPU, where there is one: a short training with a break, a bound, an image, at each precision; steps captured
-as CUDA graphs against eager ones, none of which waits."""
+as CUDA graphs against eager ones, none of which waits.
+
+Fused operations are tests/models/test_fusing.py's, in a process without the checks of shapes: no compiler reads those."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.small import ADAMW, CONFIG, DEV, MEAN, RMSPROP, SMALL, TRAIN
+from tests import small
+from tests.small import ADAMW, DEV, MEAN, RMSPROP, SMALL, TRAIN
 from text2image import devices, seeds
 from text2image.data import datasets
 from text2image.data.mnist_captions import VOCABULARY
@@ -20,6 +23,7 @@ from text2image.training.step import CapturedStep, EagerStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU here")
 GPU = torch.device("cuda")
+CONFIG = replace(small.CONFIG, device="cuda", compile="off")
 
 
 def on_gpu(data: datasets.CaptionedDigits) -> datasets.CaptionedDigits:
@@ -37,7 +41,7 @@ def make(precision: devices.Precision = "float32") -> AlignDRAW:
 @pytest.mark.parametrize("optimizer", [RMSPROP, ADAMW], ids=["rmsprop", "adamw"])
 @pytest.mark.parametrize("capture", ["auto", "off"])
 def test_training_with_a_break_scoring_and_sampling(tmp_path, precision, optimizer, capture):
-    config = replace(CONFIG, device="cuda", precision=precision, optimizer=optimizer, epoch_size=2000, epochs=2, capture=capture)
+    config = replace(CONFIG, precision=precision, optimizer=optimizer, epoch_size=2000, epochs=2, capture=capture)
 
     def stop(report: StepReport) -> None:
         if report.step == 80:  # of 80; a GPU's steps are reported, and saved after it, every 20th: it is resumed at step 60
@@ -100,8 +104,7 @@ def trained(config, data: datasets.Dataset) -> tuple[elbo.ELBOTrainer, list[torc
 @pytest.mark.parametrize(("clip", "checkpoint_every"), [("global", 0), ("per_tensor", 2)])
 def test_captured_steps_are_eager_ones_up_to_rounding(optimizer, precision, clip, checkpoint_every):
     """Where capture fails there is a warning, which is an error here."""
-    config = replace(CONFIG, device="cuda", precision=precision, optimizer=optimizer, epoch_size=1020, clip=clip,
-                     checkpoint_every=checkpoint_every)
+    config = replace(CONFIG, precision=precision, optimizer=optimizer, epoch_size=1020, clip=clip, checkpoint_every=checkpoint_every)
     captured, sums = trained(config, on_gpu(TRAIN))
     assert isinstance(captured.train_step, CapturedStep)
     assert len(captured.train_step.replays) == 1
@@ -113,7 +116,7 @@ def test_captured_steps_are_eager_ones_up_to_rounding(optimizer, precision, clip
 
 @pytest.mark.parametrize("capture", ["auto", "off"])
 def test_no_step_waits_for_the_gpu(capture):
-    trainer, _ = trained(replace(CONFIG, device="cuda", capture=capture), on_gpu(TRAIN))  # nothing is done for the first time below
+    trainer, _ = trained(replace(CONFIG, capture=capture), on_gpu(TRAIN))  # nothing is done for the first time below
     batches = trainer.batches(1)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
@@ -127,7 +130,7 @@ def test_no_step_waits_for_the_gpu(capture):
 def test_the_memory_of_graphs_is_that_of_the_largest():
     """Widths share a pool: four of them take little more than one."""
     def taken(widths: int) -> int:
-        trainer, _ = trained(replace(CONFIG, device="cuda", epoch_size=500), on_gpu(TRAIN))
+        trainer, _ = trained(replace(CONFIG, epoch_size=500), on_gpu(TRAIN))
         batch, noise = trainer.batches(0)[0], torch.randn(trainer.model.noise_shape(50), device=GPU)
         for width in range(12, 12 + widths):
             for _ in range(4):

@@ -23,6 +23,12 @@ def test_one_switch_of_tf32_covers_products_and_convolutions():
         assert allowed() == (expected, expected)
 
 
+def test_threads_are_as_many_as_are_asked_for():
+    for asked, expected in ((2, 2), (0, 2), (1, 1)):
+        devices.use_threads(asked)
+        assert torch.get_num_threads() == expected
+
+
 def test_a_device_that_is_chosen_computes_in_float32():
     devices.allow_tf32(True)
     assert devices.choose("cpu") == torch.device("cpu")

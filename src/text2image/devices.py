@@ -10,6 +10,7 @@ from text2image.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+MAX_THREADS = 1024
 
 
 def choose(device: Device) -> torch.device:
@@ -34,6 +35,13 @@ def allow_tf32(allowed: bool) -> None:
     """The one switch of TF32 on GPUs, for all of this process: matrix products and convolutions alike."""
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
+
+
+def use_threads(count: int) -> None:
+    """Compute with so many threads of the CPU; 0: with as many as PyTorch takes, one a core. Another number of them adds up in
+    another order, so that what is trained differs by rounding; small models are no faster with several."""
+    if count:
+        torch.set_num_threads(count)
 
 
 def keep_freed_memory() -> None:

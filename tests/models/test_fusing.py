@@ -26,13 +26,18 @@ def _as_written():
     fusing.allow(False)
 
 
-def test_bound_and_gradients_move_by_rounding_alone():
-    """PyTorch's compiler reads every function whole, and runs what it read: `inductor` in place of `aot_eager` makes kernels."""
-    done = subprocess.run((sys.executable, "-m", "tests.models.fused", "aot_eager"), cwd=ROOT, capture_output=True, text=True,
-                          timeout=600, check=True, env=os.environ | {"PYTHONPATH": "src", "OMP_NUM_THREADS": "1"})
+@pytest.mark.parametrize("arguments", [("aot_eager",), pytest.param(("inductor", "cuda"), marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="PyTorch finds no GPU here"))], ids=" ".join)
+def test_bound_and_gradients_move_by_rounding_alone(arguments):
+    """PyTorch's compiler reads every function whole, and runs what it read, or on a GPU makes kernels of it."""
+    done = subprocess.run((sys.executable, "-m", "tests.models.fused", *arguments), cwd=ROOT, capture_output=True,
+                          text=True, timeout=600, env=os.environ | {"PYTHONPATH": "src", "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     found = json.loads(done.stdout)
     assert found["functions"] == 10, "LSTMs, filter banks, align, read and write, forward and back"
     assert max(found["differences"]) < 1e-11
+    assert found["training"] < 1e-4
 
 
 @pytest.mark.parametrize("out", [None, torch.empty(2, 5, dtype=torch.float64)])

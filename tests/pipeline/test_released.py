@@ -113,8 +113,9 @@ def test_images_are_gone_through_once_to_check_them_and_twice_to_prepare_them(pa
 
 def test_the_authors_weights_are_trained_on(parameters):
     prepare(parameters)
-    parameters["runs"][RUN]["train"]["epochs"] = 2
+    parameters["runs"][RUN]["train"] |= {"epochs": 2, "threads": 2}
     train.train(parameters, RUN, RUN, "align_draw")
+    assert torch.get_num_threads() == 2
     rows = [row.split("\t") for row in Path(f"plots/train/{RUN}.tsv").read_text().splitlines()[1:]]
     assert [row[0] for row in rows] == ["0", "1", "2"]
     dev = [float(row[6]) for row in rows]

@@ -21,7 +21,7 @@ from text2image.config import MAX_COUNT, frozen, parameter
 from text2image.data.datasets import Batch, Batches, CaptionedDigits, CaptionedImages, Dataset, as_float
 from text2image.data.mnist_captions import NOTHING_HELD_OUT, Grammar
 from text2image.data.vocabulary import Vocabulary
-from text2image.devices import Device
+from text2image.devices import MAX_THREADS, Device
 from text2image.errors import UserError
 from text2image.training import loop
 from text2image.training.distributed import DistributedContext
@@ -63,6 +63,7 @@ class TrainClassifierConfig:
     schedule: ScheduleConfig
     dev_size: int = parameter(ge=0, le=MAX_COUNT)  # images of dev read after each epoch; 0: all
     device: Device
+    threads: int = parameter(ge=0, le=MAX_THREADS, default=0)  # of the CPU; 0: PyTorch's choice
 
 
 class History(NamedTuple):

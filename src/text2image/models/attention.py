@@ -46,7 +46,9 @@ GradBank = tuple[Float[Tensor, "B _ H"], Float[Tensor, "B _ W"], Float[Tensor, "
 @fusible
 def align(query: Float[Tensor, "B A"], keys: Float[Tensor, "B L A"], v: Float[Tensor, " A"], h_lang: Float[Tensor, "B L two_M"],
           mask: Float[Tensor, "B L"] | None) -> tuple[Float[Tensor, "B two_M"], AlignCache]:
-    """s = sum_k alpha_k h_lang_k with alpha = softmax(v^T tanh(U h_lang + query)); section 3.2. mask: see `Recurrence`.
+    """s = sum_k alpha_k h_lang_k with alpha = softmax(v^T tanh(U h_lang + query)); section 3.2.
+
+    mask: what is added to the scores of the words, minus infinity for padding.
 
     `keys` and `v` are twice U h_lang and v: tanh(a) = 2 sigma(2a) - 1, a sigmoid costs a fifth of a tanh on a CPU, and the
     constant falls out of the softmax.

@@ -26,6 +26,8 @@ def allow(allowed: bool) -> None:
     """The one switch, for all of this process."""
     global _allowed
     _allowed = allowed
+    if allowed:  # the compiler advises against float32 where a GPU has TF32; `train.precision` is the user's own choice
+        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
 
 
 def fusible(function: Callable[P, R]) -> Callable[P, R]:

@@ -1,10 +1,10 @@
 """The glimpses of alignDRAW, equations 1 to 4 of the paper, with a backward pass by hand.
 
 Autograd would record some two thousand operations a step, add up T small products for each weight's gradient, and
-keep or copy most of what it meets. Here each part of a glimpse has its gradient written below it; the inputs of the linear
-maps and the gradients of their outputs lie in buffers (T, B, .), so that a weight's gradient is one product over all
-glimpses and images. The numbers are autograd's up to the order of summation: tests hold them to
-text2image.models.reference and to the released code's own answers.
+keep or copy most of what it meets. Here each part of a glimpse has its gradient written below it, in this file or in
+text2image.models.attention, filter_banks and lstm; the inputs of the linear maps and the gradients of their outputs lie in
+buffers (T, B, .), so that a weight's gradient is one product over all glimpses and images. The numbers are autograd's up to the
+order of summation: tests hold them to text2image.models.reference and to the released code's own answers.
 
 Letter code as in text2image.models.align_draw; U units of LSTM^gen, V of LSTM^infer, A of align, M of each direction of the
 caption encoder. `rows` are images as (B, H, C, W): rows first, so that one product reads or writes all channels.
@@ -170,9 +170,9 @@ class Recurrence:
                 priors[0] = 0                                                   # P(Z_1) = N(0, I)
             else:
                 torch.tanh(prior, out=priors[t])
-            bank_read, read_cache, infer_cache = read_bank, None, None
-            if self.rows is not None and bank_read is not None:
-                read_cache = read(self.rows, canvas, bank_read)
+            read_through, read_cache, infer_cache = read_bank, None, None
+            if self.rows is not None and read_through is not None:
+                read_cache = read(self.rows, canvas, read_through)
                 x = torch.cat([read_cache.r, h, infer_h], 1, out=self.infer_inputs[at])
                 gates = linear(x, cast.infer, w.infer_bias)
                 infer_h, infer_cell, infer_cache = lstm(gates, infer_cell, out=self.infer_h[at])
@@ -188,8 +188,8 @@ class Recurrence:
             write_window, read_window, patch, query, prior = self.project_hidden(h)
             banks, write_bank, read_bank = self._filter_banks(write_window, read_window)
             write_cache = write_(canvas, patch, write_bank)                     # equation 4
-            if self.keep and bank_read is not None and read_cache is not None and infer_cache is not None:
-                self.caches.append(StepCache(banks_before, bank_read, write_bank, align_cache, read_cache, infer_cache,
+            if self.keep and read_through is not None and read_cache is not None and infer_cache is not None:
+                self.caches.append(StepCache(banks_before, read_through, write_bank, align_cache, read_cache, infer_cache,
                                              generate_cache, write_cache))
             if on_step is not None:
                 on_step(t, Glimpse(canvas.clone().transpose(1, 2), write_window, read_before, align_cache.alpha))

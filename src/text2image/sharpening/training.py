@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from text2image import seeds
 from text2image.config import MAX_COUNT, frozen, parameter
 from text2image.data.datasets import Batch, Batches, Dataset
-from text2image.devices import Device
+from text2image.devices import MAX_THREADS, Device
 from text2image.errors import UserError
 from text2image.models.caption_encoder import CaptionEncoder
 from text2image.sharpening.comparison import compare
@@ -88,6 +88,7 @@ class TrainSharpenerConfig:
     discriminator_lr_scale: float = parameter(ge=1e-6, le=1000)  # the discriminator's rate as a share of that
     dev_size: int = parameter(ge=0, le=MAX_COUNT)  # captions of dev sharpened after each epoch; 0: all
     device: Device
+    threads: int = parameter(ge=0, le=MAX_THREADS, default=0)  # of the CPU; 0: PyTorch's choice
 
     def validate(self, where: str) -> None:
         """Raise UserError where there are too many layers, or the rate of the last epoch is too small for a float."""

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from text2image.config import MAX_COUNT, frozen, parameter
-from text2image.devices import Device, Precision
+from text2image.devices import MAX_THREADS, Device, Precision
 from text2image.errors import UserError
 from text2image.training.optimizers import OptimizerConfig
 from text2image.training.schedules import ScheduleConfig
@@ -31,6 +31,7 @@ class TrainConfig:
     precision: Precision
     capture: Literal["auto", "off"] = "auto"       # auto: on a GPU, a step as one CUDA graph for each width of captions
     compile: Literal["auto", "always", "off"] = "auto"  # small operations fused by torch.compile; auto: on a GPU
+    threads: int = parameter(ge=0, le=MAX_THREADS, default=0)  # of the CPU; 0: PyTorch's choice
 
     # The KL's weight rises evenly from 0 to 1 over this share of the epochs (Bowman et al., 2016); 0: it is 1 throughout.
     kl_warmup: float = parameter(ge=0, le=1, default=0.0)
