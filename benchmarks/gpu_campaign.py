@@ -48,24 +48,6 @@ SHORT_ELSEWHERE = {"bounds": {"captions": 100, "iwae_captions": 10, "iwae_sample
                    "diversity": {"captions": 3, "images": 5, "training_images": 200, "test_images": 20},
                    "retrieval": {"captions": 5, "shortlist": 10}, "similarity": {"captions": 3, "samples": 4},
                    "caption_accuracy": {"captions": 5, "images": 2}, "sample": {"images": 2}}
-AGREEMENT = """
-import sys
-import torch
-from text2image import devices
-from text2image.data import datasets
-from text2image.models import checkpoints
-from text2image.results import bounds
-model = checkpoints.load("pretrained/mnist/model.safetensors").model
-found = {}
-for device in (devices.choose("cpu"), devices.choose("auto")):
-    data = datasets.load(sys.argv[1], device)
-    config = bounds.Config(captions=int(sys.argv[2]), iwae_captions=10, iwae_samples=5, batch_size=100, seed=0, device="auto")
-    mean = torch.full(data.shape, 0.1, device=device)
-    found[device.type] = bounds.of_split(model.to(device), data, mean, config, "test")["elbo"]["mean"]
-    print(device.type, found[device.type], "nats")
-low, high = min(found.values()), max(found.values())
-sys.exit(0 if high - low <= 0.01 else f"the bounds differ by {high - low:.4f} nats")
-"""
 
 
 class Piece(NamedTuple):
@@ -91,8 +73,8 @@ def pieces(campaign: Path, rehearse: bool) -> Iterator[Piece]:
             copy = campaign / f"seed-{seed}"
             yield Piece(of_seed(run, seed), ("dvc", "repro", f"evaluate@{run}", f"sample@{run}"), copy)
             if run == "mnist" and seed == 1:
-                yield Piece("agreement", (python, "-c", AGREEMENT, f"data/prepared/{dataset_of(run)}/test.h5",
-                                          "100" if rehearse else "1000"), copy)
+                yield Piece("agreement", (python, "-m", "benchmarks.agreement", str(copy / "data/prepared/mnist/test.h5"),
+                                          "--captions", "100" if rehearse else "1000"), ROOT)
 
 
 def of_seed(run: str, seed: int) -> str:

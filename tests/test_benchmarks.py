@@ -10,7 +10,7 @@ import pytest
 import torch
 from dvc.utils.serialize import load_yaml
 
-from benchmarks import gpu_campaign
+from benchmarks import agreement, gpu_campaign
 from pipeline import stage
 from tests.conftest import ROOT
 
@@ -82,6 +82,19 @@ def test_where_a_step_spends_its_time():
     shares = {line[2:20].strip(): float(line.split()[-1].rstrip("%")) for line in said[1:5]}
     assert shares.keys() == {"large products", "small products", "passes", "between operations"}
     assert sum(shares.values()) == pytest.approx(100, abs=0.3)
+
+
+@pytest.mark.parametrize(("of_gpu", "agree"), [(-149.508, True), (-149.512, False)])
+def test_bounds_of_two_devices_agree_to_a_hundredth(monkeypatch, capsys, of_gpu, agree):
+    monkeypatch.setattr(agreement, "elbo", lambda images, captions, device: -149.5 if device.type == "cpu" else of_gpu)
+    monkeypatch.setattr(agreement.devices, "choose", lambda wanted: torch.device("cpu" if wanted == "cpu" else "meta"))
+    monkeypatch.setattr(sys, "argv", ["agreement", "test.h5"])
+    if agree:
+        agreement.main()
+    else:
+        with pytest.raises(SystemExit, match=r"differ by 0\.0120 nats"):
+            agreement.main()
+    assert sorted(capsys.readouterr().out.splitlines()) == ["cpu: -149.5000 nats", f"meta: {of_gpu:.4f} nats"]
 
 
 def test_the_campaign_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
