@@ -136,9 +136,9 @@ def test_a_queued_or_temporary_experiment_runs_the_code_of_its_own_copy(copy, tm
         return {numbers["captions"] for name, numbers in shown.items() if name != "headline"}
 
     mark("queued")
-    copy.run("python", "-m", "dvc", "exp", "run", "--queue", "-n", "from-queue", "evaluate@digits")
+    copy.run("python", "-m", "dvc", "exp", "run", "--queue", "-n", "from-queue", "bounds@digits")
     mark("temporary")
-    copy.run("python", "-m", "dvc", "exp", "run", "--temp", "-n", "from-temp", "evaluate@digits")
+    copy.run("python", "-m", "dvc", "exp", "run", "--temp", "-n", "from-temp", "bounds@digits")
     mark("workspace")
     copy.run("python", "-m", "dvc", "exp", "run", "--run-all")
     refs = dict(line.split()[::-1] for line in copy.run("git", "for-each-ref", "--format=%(objectname) %(refname)",
@@ -151,7 +151,7 @@ def test_a_queued_or_temporary_experiment_runs_the_code_of_its_own_copy(copy, tm
 @pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to find the trainer in")
 def test_killed_and_run_again_training_ends_as_if_nothing_had_happened(copy, tmp_path):
     """kill -9 of the trainer within an epoch; `dvc repro` goes on; the checkpoint is bit for bit that of a whole run."""
-    copy.set_parameters({"runs.digits.train.epochs": 6, "runs.digits.train.epoch_size": 2000})
+    copy.set_parameters({"runs.digits.train.epochs": 6, "runs.digits.train.epoch_size": 800})
     whole = copy.copy(tmp_path / "whole")
     whole.dvc("repro", "train@digits")
     repro = subprocess.Popen(["dvc", "repro", "train@digits"], cwd=copy.path, env=copy.environment, text=True,
