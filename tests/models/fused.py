@@ -48,9 +48,10 @@ def training(compiled: bool, device: torch.device) -> list[Tensor]:
     train_step = make_step(model.to(device), config, DistributedContext(0, 1, device))
     batches, sums = TRAIN.shuffled(config.batch_size, STEPS * config.batch_size, "fused"), []
     for i in range(STEPS):
-        images, words, index, _ = batches[i]
-        noise = seeds.noise(model.noise_shape(len(words)), "fused", i, device=device)
-        sums.append(train_step(batches[i]._replace(images=images.to(device), words=words.to(device), image_index=index), noise, 0.003))
+        batch = batches[i]
+        noise = seeds.noise(model.noise_shape(len(batch.words)), "fused", i, device=device)
+        batch = batch._replace(images=batch.images.to(device), words=batch.words.to(device))
+        sums.append(train_step(batch, noise, 0.003))
     return sums
 
 
