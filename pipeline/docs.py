@@ -25,6 +25,7 @@ COMPARED = {"ELBO, test": r"^bounds test elbo$", "ELBO, held out": r"^bounds tes
             "SSI": r"^similarity ssi$"}
 COMPARISON = Path("docs/comparison.md")
 KEPT = Path("docs/figures")  # of runs that are recorded and not switched on, small: a clone has no other
+SHOW_DATA = ("nearest", "sharpened-dev")  # photographs and scans among them, which may not be ours to pass on
 
 
 def replace_block(text: str, name: str, block: str) -> str:
@@ -62,9 +63,10 @@ def with_comparisons(text: str, found: Record) -> str:
 
 
 def keep_figures(run: str) -> None:
-    """Write the figures that a run has here, small, to where Git keeps them; where it has none, those stay that are there."""
+    """Write the figures that a run has here, small, to where Git keeps them, but those that show images of its dataset; where
+    it has none, those stay that are there."""
     for name, path in page.figure_files(Path(), run).items():
-        if not path.is_relative_to(KEPT):
+        if name not in SHOW_DATA and not path.is_relative_to(KEPT):
             with atomic.atomic_write(KEPT / run / f"{name}.webp") as partial:
                 partial.write_bytes(pictures.small(path))
 

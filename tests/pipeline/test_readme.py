@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,16 @@ def test_the_table_is_that_of_the_metrics(checkout, tmp_path, monkeypatch):
     assert docs.with_comparisons(compared, found) == compared
     card = (tmp_path / "clone/pretrained/README.md").read_text(encoding="utf-8")
     assert docs.replace_block(card, "bounds", docs.card_tables(found)) == card
+
+
+def test_figures_that_show_images_of_the_data_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for drawn in ("samples/run/grid.png", "nearest/run.png", "sharpened/run/grid.png", "sharpened/run/dev.png"):
+        Path(drawn).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / "docs/growth.png", drawn)
+    assert {*page.figure_files(Path(), "run")} == {"grid", "sharpened-grid", *docs.SHOW_DATA}
+    docs.keep_figures("run")
+    assert {path.name for path in (docs.KEPT / "run").iterdir()} == {"grid.webp", "sharpened-grid.webp"}
 
 
 def test_the_graph_is_that_of_the_pipeline(checkout):
