@@ -6,9 +6,10 @@ import re
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.results import recorded
 from text2image.errors import UserError
-from text2image.results import paper, record
+from text2image.results import paper, record, tables
 
 
 def test_a_run_is_read_whole(tmp_path):
@@ -39,10 +40,10 @@ def test_several_seeds_are_a_mean_with_its_standard_deviation(tmp_path):
 
 
 def test_ours_stand_below_the_papers_model_that_they_are(tmp_path):
-    (tables, bounds, binarized) = (table for _, table in record.beside_the_paper(record.read(recorded.make(tmp_path), {})))
-    assert tables.rows[-2:] == (("alignDRAW", record.PAPER, "Microsoft COCO", "3.0", "14.0", "22.9", "68.5", "31", "0.156 ± 0.11"),
+    (retrieval, bounds, binarized) = (table for _, table in record.beside_the_paper(record.read(recorded.make(tmp_path), {})))
+    assert retrieval.rows[-2:] == (("alignDRAW", record.PAPER, "Microsoft COCO", "3.0", "14.0", "22.9", "68.5", "31", "0.156 ± 0.11"),
                                 ("alignDRAW", "ours: one", "small", "3.40 ± 0.50", "15.10", "-", "-", "29.00 ± 1.50", "0.1563 ± 0.0021 (sd 0.11)"))
-    assert bounds.rows[-1] == ("alignDRAW", "ours: one", "small", "-", "-35.60 ± 0.42", "-")
+    assert bounds.rows[-1] == ("alignDRAW", "ours: one", "small", "-", "-35.60 ± 0.42", "-", "-")
     assert all(row[1] == record.PAPER for row in binarized.rows)
 
 
@@ -50,13 +51,18 @@ def test_bounds_after_sharpening_are_found():
     pattern = paper.BOUNDS.columns["test after sharpening"]
     assert re.search(pattern, "bounds test sharpened elbo") and re.search(pattern, "sharpen test sharpened elbo")
     assert not re.search(pattern, "bounds dev sharpened elbo") and not re.search(pattern, "sharpen dev sharpened error")
+    sharpened = {"sharpen": json.loads((ROOT / "results/flickr8k/sharpen.json").read_text())}
+    change = sharpened["sharpen"]["bounds"]["test"]["difference"]
+    assert tables.find(sharpened, paper.BOUNDS.columns["change on the same images"]) == tables.cell(change)
 
 
 def test_every_table_of_the_paper_is_whole_and_its_figures_as_they_are_recalled():
     for published in paper.TABLES:
         assert {len(row) for row in published.rows.values()} == {len(published.columns)}, published.title
     assert paper.RETRIEVAL.rows["noAlignDRAW"] == ("2.8", "14.1", "23.1", "68.0", "31", "0.155 ± 0.11")
-    assert paper.BOUNDS.rows["alignDRAW"] == ("-1792.15", "-1791.53", "-2042.31")
+    assert paper.BOUNDS.rows["alignDRAW"][:3] == ("-1792.15", "-1791.53", "-2042.31")
+    for _, test, sharpened, change in paper.BOUNDS.rows.values():
+        assert float(change) == pytest.approx(float(sharpened) - float(test))
     assert paper.STATUS == "as recalled, unverified" and "unverified" in record.PAPER
 
 
