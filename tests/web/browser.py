@@ -20,7 +20,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from pipeline.site import server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 20.0  # seconds
+PATIENCE = 60.0  # seconds
 READY = "return document.body.dataset.all !== undefined && !document.querySelector('#unserved:not([hidden])')"
 
 

@@ -199,10 +199,9 @@ def test_png_and_gif(page):
     page.caption(CAPTION)
     page.glimpse(32)
     shades = page.shades()
-    page.find("#png").click()
-    page.find("#gif").click()
     name = "the-digit-5-is-at-the-bottom-left-of-the-image-seed-0"
-    for suffix in ("png", "gif"):
+    for suffix in ("png", "gif"):  # each after the other has come: a browser may refuse a second download without a second press
+        page.find(f"#{suffix}").click()
         page.wait((page.downloads / f"{name}.{suffix}").exists)
     page.wait(lambda: not list(page.downloads.glob("*.crdownload")))
     with Image.open(page.downloads / f"{name}.png") as image:
