@@ -16,6 +16,7 @@ from text2image import devices
 from text2image.data.vocabulary import pad
 from text2image.errors import UserError
 from text2image.files import atomic
+from text2image.files.npz import write_npz
 from text2image.models import checkpoints
 from text2image.models.checkpoints import Checkpoint
 from text2image.results import figures, sampling, word_attention
@@ -36,7 +37,7 @@ def sample(parameters: dict[str, Any], run: str, captions_file: str) -> None:
     with stage.output_folder(Path("samples") / run) as out:
         arrays = draw(out, checkpoint, config)
         with atomic.atomic_write(Path("data/samples") / f"{run}.npz") as partial:
-            np.savez_compressed(partial, **arrays)
+            write_npz(partial, arrays)
 
 
 def draw(out: Path, checkpoint: Checkpoint, config: SampleConfig) -> dict[str, Any]:

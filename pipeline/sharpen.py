@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline import stage
 from text2image import devices
 from text2image.files import atomic
+from text2image.files.npz import write_npz
 from text2image.lookup import lookup
 from text2image.models import checkpoints
 from text2image.results import figures, sampling
@@ -60,7 +61,7 @@ def sharpen(parameters: dict[str, Any], run: str, dataset: str, folder: str, con
         figures.grid(out / "grid.png", pairs.cpu().numpy(), [title for text in captions for title in (text, "sharpened")])
         figures.grid(out / "dev.png", torch.cat(examples, 1).cpu().numpy(), ["of dev", "made coarse", "sharpened"])
         with atomic.atomic_write(Path("data/sharpened") / f"{run}.npz") as partial:
-            np.savez_compressed(partial, captions=np.array(captions), before=before.cpu().numpy(), after=after.cpu().numpy())
+            write_npz(partial, {"captions": np.array(captions), "before": before.cpu().numpy(), "after": after.cpu().numpy()})
     stage.write_result(run, "sharpen", {
         "samples": scores.summary(),
         "dev": comparison.compare(sharpener, vectors, dev.sequential(config.batch_size, config.dev_size)),

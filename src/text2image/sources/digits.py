@@ -13,6 +13,7 @@ from text2image.data.digit_bank import ComposeConfig, DigitBank
 from text2image.data.writer import Writer
 from text2image.errors import UserError
 from text2image.files.hdf5 import UNREADABLE
+from text2image.files.npz import write_npz
 
 FILE = "digits.npz"
 
@@ -41,7 +42,7 @@ def write_digits(path: Path) -> None:
 
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    np.savez_compressed(path, images=images, labels=digits.target.astype(np.uint8))
+    write_npz(path, {"images": images, "labels": digits.target.astype(np.uint8)})
 
 
 def read_digits(path: Path) -> DigitBank:

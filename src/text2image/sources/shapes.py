@@ -16,6 +16,7 @@ from text2image.data.vocabulary import tokenize
 from text2image.data.writer import SPLITS, Writer
 from text2image.errors import UserError
 from text2image.files.hdf5 import UNREADABLE
+from text2image.files.npz import write_npz
 from text2image.seeds import numpy_generator
 
 IMAGES, CAPTIONS = "images-{split}.npz", "captions.csv"
@@ -176,7 +177,7 @@ def write_scenes(folder: Path, splits: Mapping[str, Scenes]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["split", "image", "caption"])
         for split, (images, captions) in splits.items():
-            np.savez_compressed(folder / IMAGES.format(split=split), images=images)
+            write_npz(folder / IMAGES.format(split=split), {"images": images})
             writer.writerows([split, image, caption] for image, caption in captions)
 
 
