@@ -169,8 +169,9 @@ def test_an_interrupt_while_modules_load_is_one_line(script, tmp_path):
     for name in ("dvc", "torch", "pandas", "numpy"):
         (tmp_path / f"{name}.py").write_text(f"import time\nopen({str(tmp_path / 'ready')!r}, 'w').close()\ntime.sleep(60)\n")
     path = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background of a shell ignores interrupts,
-    try:                                                               # and so would what it starts
+    # A suite in the background of a shell ignores interrupts, and what it starts would, too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
         started = subprocess.Popen([sys.executable, "-m", f"pipeline.{script}"], cwd=ROOT, env=os.environ | {"PYTHONPATH": path},
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     finally:
