@@ -157,6 +157,7 @@ def test_each_seed_has_a_copy_of_the_commit_that_the_campaign_began_with(checkou
         assert gpu_campaign.RUNS.keys() <= parameters["pipeline"]["runs"].keys()
         assert {"mnist", "flickr8k"} <= parameters["pipeline"]["classifiers"].keys()
         assert all(parameters["runs"][run]["train"]["epochs"] == 1 for run in gpu_campaign.RUNS)
+        assert parameters["runs"]["flickr8k_paper"]["train"]["schedule"] == parameters["runs"]["coco"]["train"]["schedule"]
         assert (copy / "pretrained/mnist/model.safetensors").is_file()
         assert not (copy / "later").exists()
         (repository.path / "later").touch()

@@ -44,7 +44,21 @@ def test_a_table_that_would_be_too_wide_has_a_row_a_number():
 
 def test_a_list_of_numbers_is_a_curve_and_no_cell():
     assert tables.curves(BOUNDS) == [tables.Curve(("test", "kl_of_glimpses"), (1.0, 0.5, 0.25))]
-    assert not any("glimpses" in column for table in tables.of_metric("bounds", {"one": BOUNDS}) for column in table.columns)
+    of_one = {"test": {"elbo": {"mean": -1.0, "se": 0.1}, "kl_of_glimpses": [2.5]}}
+    assert tables.curves(of_one) == [], "one number is no curve"
+    assert not any("glimpses" in column for bounds in (BOUNDS, of_one) for table in tables.of_metric("bounds", {"one": bounds})
+                   for column in table.columns)
+
+
+def test_a_mean_beside_a_median_is_a_row():
+    """Of distances to the nearest image both are told, and the smallest."""
+    distances = {"real": {"mean": 1.99, "median": 1.84, "smallest": 0.64, "images": 500},
+                 "samples": {"mean": 1.72, "median": 1.68, "smallest": 0.87, "images": 64}, "training_images": 10_000}
+    searched, table = tables.of_metric("diversity", {"one": {"nearest": distances}})
+    assert (searched.columns, searched.rows) == (("run", "of", "training images"), (("one", "nearest", "10,000"),))
+    assert table.title == "diversity: nearest"
+    assert table.columns == ("run", "of", "mean", "median", "smallest", "images")
+    assert table.rows == (("one", "real", "1.99", "1.84", "0.64", "500"), ("one", "samples", "1.72", "1.68", "0.87", "64"))
 
 
 def test_a_headline_has_the_error_of_the_number_that_it_is():
@@ -52,6 +66,8 @@ def test_a_headline_has_the_error_of_the_number_that_it_is():
     assert tables.with_error("iwae_test", -35.1545, BOUNDS) == "-35.15 ± 0.41"
     same = {"dev": {"a": {"mean": 1.5, "se": 0.1}}, "test": {"a": {"mean": 1.5, "se": 0.2}}}
     assert tables.with_error("a_test", 1.5, same) == "1.50 ± 0.20", "of two such means that whose path has its words"
+    same = {"drawn": {"other_wording": {"right": {"mean": 1.0, "se": 0.2}}, "seen": {"right": {"mean": 1.0, "se": 0.1}}}}
+    assert tables.with_error("right", 1.0, same) == "1.00 ± 0.10", "and of those whose paths have its words the shortest"
     assert tables.with_error("elbo_test", -1.25, BOUNDS) == "-1.25", "no error where nothing says"
     assert tables.with_error("steps", 6000, {}) == "6,000"
 

@@ -32,8 +32,8 @@ FIGURES = {"grid": "images of each caption, a row a caption",
            "sharpened-grid": "images of each caption, and below them the same sharpened",
            "sharpened-dev": "images of dev: real, made coarse, and sharpened"}
 INTRODUCTION = """All bounds are lower bounds on log p(image | caption) in nats per image, mean ± standard error over images.
-The IWAE bound is of fewer images than the ELBO beside it: compare each with its standard error. The mean image of training,
-pixel by pixel, is what there is to beat."""
+The IWAE bound and the ELBO beside it are of the same images, often fewer than those of the other ELBO. The mean image of
+training, pixel by pixel, is what there is to beat."""
 OF_THE_PAPER = f"""The paper's figures are {paper.STATUS}. Ours are of the dataset that stands beside them: where it is another
 than the paper's, the two do not compare. A model of ours that has no such number is not listed."""
 MADE = """A revision has a + where code or parameters differed from it. The time of a training that was broken off is that of

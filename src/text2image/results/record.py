@@ -188,7 +188,8 @@ def summary(record: Record, names: list[str]) -> Table:
         for result in record.runs[name].results.values():
             for key, value in result.get("headline", {}).items():
                 row[SUMMARY.get(key, label(key))] = tables.with_error(key, value, result)
-    given = dict.fromkeys(column for row in found.values() for column in row)
+    fullest_first = sorted(found.values(), key=len, reverse=True)  # a run that lacks some does not set their order
+    given = dict.fromkeys(column for row in fullest_first for column in row)
     first = [column for column in dict.fromkeys(SUMMARY.values()) if column in given]
     columns = [*first, *(column for column in given if column not in first and column != "steps"),
                *(column for column in given if column == "steps")]

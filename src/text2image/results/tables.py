@@ -1,8 +1,8 @@
 """Tables of whatever was measured, for the page and the documents, from the JSON files of results/.
 
 A result is a mapping. What is a number, a mean with its error, or a list of numbers is a cell; a mapping of such cells is a
-row; mappings in it are rows of their own where they have the same numbers, and else tables of their own. So a metric that is
-new shows up without an edit here.
+row; mappings in it are rows of their own where they, or two of them, have the same numbers, and else tables of their own.
+So a metric that is new shows up without an edit here.
 """
 
 import html
@@ -44,14 +44,14 @@ def is_number(value: Any) -> bool:
 
 def is_cell(value: Any) -> bool:
     """Whether a value of a result is shown in one cell: all but mappings, and mappings of a mean, or median, and its error."""
-    return not isinstance(value, Mapping) or (any(middle in value for middle in MIDDLES)
+    return not isinstance(value, Mapping) or (sum(middle in value for middle in MIDDLES) == 1
                                               and not any(isinstance(part, Mapping) for part in value.values()))
 
 
 def is_curve(value: Any) -> bool:
     """Whether a value is a list of numbers, or the mean of such lists."""
     value = value.get("mean") if isinstance(value, Mapping) else value
-    return isinstance(value, list) and len(value) > 1 and all(map(is_number, value))
+    return isinstance(value, list) and bool(value) and all(map(is_number, value))
 
 
 def label(name: str) -> str:
@@ -119,8 +119,11 @@ def gather(block: Mapping[str, Any], rows: Rows, path: tuple[str, ...] = (), nam
         if is_cell(inner) or name in splits:
             continue
         alike = [key for key in inner if key in cells and not is_number(cells[key])]
+        twins = sum(not is_cell(other) and other.keys() == inner.keys() for other in block.values()) > 1
         if not cells or len(alike) > 1:
             gather(inner, rows, path, (*names, str(name)))
+        elif twins and names and names[-1] not in SPLITS:
+            gather(inner, rows, (*path, names[-1]), (*names[:-1], str(name)))
         else:
             gather(inner, rows, (*path, str(name)), names)
     for name, items in lists.items():
@@ -175,9 +178,10 @@ def leaves(block: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tup
 
 
 def curves(block: Mapping[str, Any]) -> list[Curve]:
-    """Every list of numbers of a result."""
-    return [Curve(path, tuple(value["mean"] if isinstance(value, Mapping) else value))
-            for path, value in leaves(block) if is_curve(value)]
+    """Every list of numbers of a result, but those of a single one."""
+    found = [Curve(path, tuple(value["mean"] if isinstance(value, Mapping) else value))
+             for path, value in leaves(block) if is_curve(value)]
+    return [curve for curve in found if len(curve.values) > 1]
 
 
 def find(results: Mapping[str, Mapping[str, Any]], pattern: str) -> str:
@@ -192,14 +196,16 @@ def find(results: Mapping[str, Mapping[str, Any]], pattern: str) -> str:
 def with_error(name: str, value: float, result: Mapping[str, Any]) -> str:
     """A number of a headline as text, with the error that it has where the result says more of it.
 
-    It is that mean of the result which is this number and whose path has most of the headline's words.
+    It is that mean of the result which is this number and whose path has most of the headline's words and, of several such,
+    fewest others.
     """
-    words, best, most = set(name.split("_")), "", 0
+    words, best, most = set(name.split("_")), "", (0, 0)
     for path, found in leaves({key: block for key, block in result.items() if key != "headline"}):
         if isinstance(found, Mapping) and is_number(found.get("mean")) and math.isclose(found["mean"], value, abs_tol=1e-9):
-            shared = len(words & set("_".join(path).split("_")))
-            if shared > most:
-                best, most = cell(found), shared
+            said = set("_".join(path).split("_"))
+            likeness = len(words & said), -len(said)
+            if words & said and likeness > most:
+                best, most = cell(found), likeness
     return best or cell(int(value) if float(value).is_integer() and abs(value) >= 100 else value)
 
 
