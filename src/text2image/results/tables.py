@@ -204,7 +204,7 @@ def with_error(name: str, value: float, result: Mapping[str, Any]) -> str:
         if isinstance(found, Mapping) and is_number(found.get("mean")) and math.isclose(found["mean"], value, abs_tol=1e-9):
             said = set("_".join(path).split("_"))
             likeness = len(words & said), -len(said)
-            if words & said and likeness > most:
+            if likeness > most:
                 best, most = cell(found), likeness
     return best or cell(int(value) if float(value).is_integer() and abs(value) >= 100 else value)
 
